@@ -1,0 +1,67 @@
+# Everything here sets itself up in .venv from the committed locks; nothing else on the machine is touched.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- set-up -------------------------------------------------------------------------------------
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "flex-import needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11 ..." >&2; exit 2; }
+	@echo "Making .venv ..."
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.run: requirements.lock pyproject.toml | .venv/.made
+	@echo "Installing what flex-import needs ..."
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.run
+	@echo "Installing what its tests need ..."
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.dev ## Install everything for development into .venv
+
+.PHONY: lock
+lock: .venv/.dev ## Renew the locks from pyproject.toml (exact versions, hashes, no addresses)
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' -o requirements.lock --group build pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' -c requirements.lock --group build --group dev -o requirements-dev.lock pyproject.toml
+
+# ---- use ----------------------------------------------------------------------------------------
+.PHONY: run
+run: .venv/.run ## Import samples/ into a Flex API emulated on this machine
+	@$(BIN)/python samples/demo.py
+
+# ---- checks -------------------------------------------------------------------------------------
+.PHONY: check
+check: .venv/.dev ## Lint and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: fix
+fix: .venv/.dev ## Format, and repair what ruff can repair
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: test
+test: .venv/.dev ## All tests, with branch coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: .venv/.dev ## Peak memory at 10,000 and at 1,000,000 rows (a quarter of an hour)
+	@$(BIN)/python -m tests.bench.memory
+
+.PHONY: clean
+clean: ## Remove what make run and make test left (the ledger of make run too)
+	@rm -rf run .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

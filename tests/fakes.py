@@ -1,0 +1,100 @@
+"""Fakes as unkind as the world: a service that creates first and then lets the client down, and an observer."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+from tests.samples_of import sid
+from worker.model import Answer, Cause, Lost, NotSent, Reply, Retry, Row, Settlement
+from worker.submit import Submission
+
+
+def created(row: Row) -> Reply:
+    """Return the answer to a create that succeeded."""
+    return Reply(201, b'{"sid": "%s"}' % sid("UT", row.key).encode(), "RQ1")
+
+
+def error(status: int, code: int, retry_after_seconds: float | None = None) -> Reply:
+    """Return an error of the API's own."""
+    return Reply(status, b'{"status": %d, "code": %d, "message": "no"}' % (status, code), "RQ2", retry_after_seconds)
+
+
+LOST = Lost("the connection broke")
+NOT_SENT = NotSent("refused")
+
+Respond = Callable[[Row, int], Answer]
+"""What the service says to a row's n-th attempt, from 1."""
+
+
+def always_created(row: Row, attempt: int) -> Answer:
+    """Be a service without faults."""
+    del attempt
+    return created(row)
+
+
+@dataclass
+class FakeService:
+    """Takes rows, keeps the truth, and answers as it is told. made: key → how often a participant was made.
+
+    A lost answer means here that the participant was made: the worst case.
+    """
+
+    respond: Respond = always_created
+    seconds: float = 0.0
+    made: Counter[str] = field(default_factory=Counter)
+    attempts: Counter[str] = field(default_factory=Counter)
+    order: list[Row] = field(default_factory=list)
+    in_flight: Counter[str] = field(default_factory=Counter)
+    most_in_channel: int = 0
+    most_at_once: int = 0
+    left_at: list[float] = field(default_factory=list)
+    arrived: anyio.Event = field(default_factory=anyio.Event)
+    hold: anyio.Event | None = None
+
+    async def create(self, row: Row, departure: Submission) -> Answer:
+        """Let the row leave, make it or not, answer or not."""
+        self.attempts[row.key] += 1
+        answer = self.respond(row, self.attempts[row.key])
+        if isinstance(answer, NotSent):
+            return answer
+        await departure.ready()
+        departure.left()
+        self.left_at.append(anyio.current_time())
+        self.order.append(row)
+        self.in_flight[row.channel_sid] += 1
+        self.most_in_channel = max(self.most_in_channel, self.in_flight[row.channel_sid])
+        self.most_at_once = max(self.most_at_once, self.in_flight.total())
+        self.arrived.set()
+        try:
+            if isinstance(answer, Lost) or answer.status < 300:
+                self.made[row.key] += 1
+            await anyio.sleep(self.seconds)
+            if self.hold is not None:
+                await self.hold.wait()
+        finally:
+            self.in_flight[row.channel_sid] -= 1
+        return answer
+
+
+@dataclass
+class Watcher:
+    """An observer that remembers."""
+
+    retries: list[tuple[str, str, int, float]] = field(default_factory=list)
+    settled: list[Settlement] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+
+    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
+        """Remember a retry."""
+        self.retries.append((row.key, retry.code, attempt, seconds))
+
+    def row_settled(self, row: Row, settlement: Settlement) -> None:
+        """Remember an outcome."""
+        assert row.key == settlement.key
+        self.settled.append(settlement)
+
+    def run_stopping(self, cause: Cause) -> None:
+        """Remember a cause."""
+        self.causes.append(cause)

@@ -1,0 +1,502 @@
+"""What every ledger promises, as one suite: subclass `LedgerContract` and give it a place where the ledger is kept."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.samples_of import row, sid
+from worker.errors import LedgerError
+from worker.ledger import Entry, Finding, Intent, Known, Ledger, Settle, SourceFile, Standing, standing_of
+from worker.model import Created, Existed, Failed, InDoubt, Outcome, Parked, Rejected, Row, Settlement, State
+
+SOURCE = SourceFile("/data/a.csv", "csv", "utf-8-sig", ",", "a,b\n")
+
+OUTCOMES: tuple[Outcome, ...] = (
+    Created(sid("UT", 1)),
+    Existed("50433", "is a member already"),
+    Rejected("20001", "Type is wrong"),
+    Parked("45354", "the channel is closed"),
+    Failed("503", "used up its attempts"),
+    InDoubt("timeout", "no answer in time"),
+)
+OPEN_AGAIN = (State.REJECTED, State.PARKED, State.FAILED)
+BARRIERS = (State.STARTED, State.CREATED, State.EXISTED, State.WAIVED, State.IN_DOUBT, State.CLOSED)
+
+
+class Place(Protocol):
+    """Where one ledger under test is kept, and what a test may see of it from outside."""
+
+    opener: str
+    """Python that opens the ledger as `ledger` in another process of this machine."""
+
+    def open(self) -> Ledger:
+        """Open the ledger for writing; the first time it is new."""
+        ...
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows as they are exported, local rejections included."""
+        ...
+
+    def payloads(self) -> dict[str, tuple[str, bytes]]:
+        """Return key → record and request, for the rows of which they are kept."""
+        ...
+
+    def findings(self) -> list[tuple[str, str, int, bool]]:
+        """Return kind, path, line and whether it still stands, for each finding, in order."""
+        ...
+
+    def decide(self, key: str, state: State) -> None:
+        """Bring a row to a state that only people bring it to: waived or closed."""
+        ...
+
+
+class Desk:
+    """An open ledger in a run, with an input registered."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.run = ledger.start_run("run")
+        self.source = ledger.register(SOURCE)
+
+    def row(self, number: int, channel: int | None = None, *, key: str | None = None, content: str = "") -> Row:
+        """Return a made row of the registered input."""
+        return row(number, channel, key=key, content=content)._replace(source=self.source)
+
+    def intend(self, wanted: Row) -> int:
+        """Write the intent of a row that may be sent; returns its number."""
+        [number] = self.ledger.write([Intent(wanted)])
+        assert isinstance(number, int)
+        return number
+
+    def bring(self, wanted: Row, outcome: Outcome, *, attempts: int = 1) -> int:
+        """Bring a row from nothing to an outcome."""
+        number = self.intend(wanted)
+        assert self.ledger.write([Settle(number, Settlement(wanted.key, outcome, attempts=attempts))]) == [None]
+        return number
+
+
+@contextmanager
+def at_work(place: Place) -> Iterator[Desk]:
+    """Open a ledger, begin a run, and give the ledger back at the end."""
+    ledger = place.open()
+    try:
+        yield Desk(ledger)
+    finally:
+        ledger.close()
+
+
+def bring_to(desk: Desk, place: Place, wanted: Row, state: State) -> None:
+    """Bring a row to any of the states."""
+    by_answer = {
+        State.CREATED: OUTCOMES[0],
+        State.EXISTED: OUTCOMES[1],
+        State.REJECTED: OUTCOMES[2],
+        State.PARKED: OUTCOMES[3],
+        State.FAILED: OUTCOMES[4],
+        State.IN_DOUBT: OUTCOMES[5],
+        State.WAIVED: OUTCOMES[2],
+        State.CLOSED: OUTCOMES[0],
+    }
+    if state is State.STARTED:
+        desk.intend(wanted)
+        return
+    desk.bring(wanted, by_answer[state])
+    if state in {State.WAIVED, State.CLOSED}:
+        place.decide(wanted.key, state)
+
+
+CHILD = """
+import os, signal, sys
+from worker.ledger import Intent, Settle, SourceFile
+from worker.model import Created, Settlement
+from tests.samples_of import row, sid
+{opener}
+ledger.start_run("run")
+source = ledger.register(SourceFile("/data/a.csv", "csv", "utf-8-sig", ",", "a,b\\n"))
+{act}
+"""
+
+
+@contextmanager
+def child(place: Place, act: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run Python on the ledger in another process, which is gone when the block ends."""
+    root = str(Path(__file__).parent.parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD.format(opener=place.opener, act=act)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+class LedgerContract:
+    """The tests. A subclass supplies the fixture `place`."""
+
+    @pytest.fixture
+    def place(self) -> Place:
+        """Return a place with no ledger yet."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def desk(self, place: Place) -> Iterator[Desk]:
+        """Return a new ledger in its first run."""
+        with at_work(place) as desk:
+            yield desk
+
+    # ---- intents ----------------------------------------------------------------------------------------------------
+
+    def test_a_new_row_is_started_with_all_that_it_takes_to_send_it_again(self, desk: Desk, place: Place) -> None:
+        """An intent stores where the row came from and where it goes, its record and its request."""
+        wanted = desk.row(1)
+        desk.intend(wanted)
+        [found] = place.rows()
+        assert (found["key"], found["state"], found["run"]) == (wanted.key, "started", desk.run)
+        assert (found["source"], found["line"], found["type"]) == (SOURCE.path, wanted.line, "customer")
+        assert (found["interaction_sid"], found["channel_sid"]) == (wanted.interaction_sid, wanted.channel_sid)
+        assert found["started_at"]
+        for empty in ("sid", "code", "reason", "http_status", "request_id", "settled_at"):
+            assert found[empty] is None
+        assert place.payloads() == {wanted.key: (wanted.text, wanted.body)}
+
+    def test_numbers_belong_to_rows(self, desk: Desk) -> None:
+        """Rows of one group get numbers of their own, in the group's order, also when they share a channel."""
+        numbers = desk.ledger.write([Intent(desk.row(n, n % 3)) for n in range(20)])
+        assert len(set(numbers)) == 20
+
+    @pytest.mark.parametrize("state", OPEN_AGAIN)
+    def test_a_row_that_was_not_created_may_be_sent_again(self, desk: Desk, place: Place, state: State) -> None:
+        """An intent after rejected, parked or failed starts the row over, with what the input holds now."""
+        bring_to(desk, place, desk.row(1, key="k"), state)
+        again = desk.row(2, key="k", content="repaired")._replace(type="agent", line=77)
+        desk.intend(again)
+        [found] = place.rows()
+        assert (found["state"], found["type"], found["line"]) == ("started", "agent", 77)
+        assert (found["channel_sid"], found["interaction_sid"]) == (again.channel_sid, again.interaction_sid)
+        for empty in ("sid", "code", "reason", "http_status", "request_id", "settled_at"):
+            assert found[empty] is None
+        assert place.payloads() == {"k": (again.text, again.body)}
+
+    @pytest.mark.parametrize("state", BARRIERS)
+    def test_input_never_overwrites_what_exists_or_may_exist(self, desk: Desk, place: Place, state: State) -> None:
+        """An intent for a row that was sent, or signed off, is answered with what is known, and changes nothing."""
+        first = desk.row(1, key="k")
+        bring_to(desk, place, first, state)
+        before = place.rows(), place.payloads()
+        answer = desk.ledger.write([Intent(desk.row(2, key="k", content="other"))])
+        assert answer == [Known("k", first.fingerprint, state, desk.source, first.line)]
+        assert (place.rows(), place.payloads()) == before
+
+    def test_one_key_twice_in_a_group_is_started_once(self, desk: Desk) -> None:
+        """The second intent of a key in one group meets the first one."""
+        wanted = desk.row(1)
+        number, known = desk.ledger.write([Intent(wanted), Intent(wanted)])
+        assert isinstance(number, int)
+        assert isinstance(known, Known)
+        assert known.state is State.STARTED
+
+    def test_every_state_is_either_a_barrier_or_open(self) -> None:
+        """The two lists of this suite are all the states there are."""
+        assert {*OPEN_AGAIN, *BARRIERS} == set(State)
+
+    @pytest.mark.parametrize("state", State)
+    def test_what_reading_sends_the_ledger_takes(self, desk: Desk, place: Place, state: State) -> None:
+        """Whenever a standing says send, for the same content or other, an intent is not refused."""
+        for number, content in enumerate(("", "other")):
+            first = desk.row(number, key=f"k{number}")
+            bring_to(desk, place, first, state)
+            again = desk.row(number, key=first.key, content=content)
+            known = Known(first.key, first.fingerprint, state, desk.source, first.line)
+            if standing_of(known, again.fingerprint) is Standing.SEND:
+                assert isinstance(desk.ledger.write([Intent(again)])[0], int)
+
+    # ---- outcomes ---------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: type(outcome).__name__)
+    def test_an_outcome_is_recorded_with_how_it_came_about(self, desk: Desk, place: Place, outcome: Outcome) -> None:
+        """Settling keeps the sid or the reason, the status, the attempts and the request id."""
+        wanted = desk.row(1)
+        number = desk.intend(wanted)
+        desk.ledger.write([Settle(number, Settlement(wanted.key, outcome, 418, 3, "RQ1"))])
+        [found] = place.rows()
+        assert found["state"] == {**dict(zip(map(type, OUTCOMES), STATES, strict=True))}[type(outcome)]
+        assert found["sid"] == (outcome.sid if isinstance(outcome, Created) else None)
+        said = (None, None) if isinstance(outcome, Created) else (outcome.code, outcome.reason)
+        assert (found["code"], found["reason"]) == said
+        assert (found["http_status"], found["attempts"], found["request_id"]) == (418, 3, "RQ1")
+        assert found["settled_at"] >= found["started_at"]
+        assert not found["reconciled"]
+
+    @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: type(outcome).__name__)
+    def test_record_and_request_are_kept_until_nobody_needs_them(
+        self, desk: Desk, place: Place, outcome: Outcome
+    ) -> None:
+        """They go when the row is created or existed, and stay for all that may be sent or resolved later."""
+        wanted = desk.row(1)
+        desk.bring(wanted, outcome)
+        kept = {} if isinstance(outcome, Created | Existed) else {wanted.key: (wanted.text, wanted.body)}
+        assert place.payloads() == kept
+
+    def test_attempts_add_up_over_runs(self, desk: Desk, place: Place) -> None:
+        """A row that failed after two attempts and is created by a third took three."""
+        wanted = desk.row(1)
+        desk.bring(wanted, OUTCOMES[4], attempts=2)
+        desk.bring(wanted, OUTCOMES[0])
+        assert place.rows()[0]["attempts"] == 3
+
+    @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: type(outcome).__name__)
+    def test_only_a_started_row_can_be_settled(self, desk: Desk, place: Place, outcome: Outcome) -> None:
+        """A second outcome for a row is an error that names its key, and takes its whole group with it."""
+        first, other = desk.row(1), desk.row(2)
+        number = desk.bring(first, outcome)
+        before = place.rows(), place.payloads()
+        group: list[Entry] = [Intent(other), Settle(number, Settlement(first.key, Created(sid("UT", 9))))]
+        with pytest.raises(LedgerError, match=first.key):
+            desk.ledger.write(group)
+        assert (place.rows(), place.payloads()) == before
+
+    def test_an_outcome_for_nothing_is_an_error(self, desk: Desk) -> None:
+        """A number that the ledger never gave cannot be settled."""
+        with pytest.raises(LedgerError, match="nobody"):
+            desk.ledger.write([Settle(4711, Settlement("nobody", OUTCOMES[0]))])
+
+    def test_whatever_the_service_says_can_be_recorded(self, desk: Desk, place: Place) -> None:
+        """A reason with quotes, a NUL, half of a surrogate pair or an emoji does not stop the run."""
+        desk.bring(desk.row(1), Rejected("20001", 'it\'s "bad"; DROP TABLE rows --'))
+        desk.bring(desk.row(2), Failed("x", "half \ud83d of a pair"))
+        desk.bring(desk.row(3), InDoubt("y", "whole \U0001f600, 日本"))
+        reasons = [found["reason"] for found in place.rows()]
+        assert reasons == ['it\'s "bad"; DROP TABLE rows --', "half ? of a pair", "whole \U0001f600, 日本"]
+
+    # ---- a group is all or nothing ----------------------------------------------------------------------------------
+
+    def test_a_group_is_answered_in_its_order(self, desk: Desk) -> None:
+        """Intents, outcomes and findings may be mixed; each answer stands where its question stood."""
+        first = desk.row(1)
+        number = desk.intend(first)
+        answers = desk.ledger.write(
+            [
+                Finding("duplicate", desk.source, 9, "k", "duplicate", "the same as a.csv:2, which counts"),
+                Intent(desk.row(2)),
+                Settle(number, Settlement(first.key, OUTCOMES[0])),
+                Intent(first),
+            ]
+        )
+        assert answers[0] is None
+        assert isinstance(answers[1], int)
+        assert answers[2] is None
+        assert answers[3] == Known(first.key, first.fingerprint, State.CREATED, desk.source, first.line)
+
+    def test_an_empty_group_is_nothing(self, desk: Desk, place: Place) -> None:
+        """Writing nothing is allowed and changes nothing."""
+        assert desk.ledger.write([]) == []
+        assert place.rows() == []
+
+    def test_a_failed_group_leaves_nothing_behind(self, desk: Desk, place: Place) -> None:
+        """Intents and findings before the one that fails are undone."""
+        finding = Finding("rejected", desk.source, 3, None, "bad", "is bad", "record\n")
+        with pytest.raises(LedgerError):
+            desk.ledger.write([Intent(desk.row(1)), finding, Settle(99, Settlement("k", OUTCOMES[0]))])
+        assert place.rows() == []
+        assert place.payloads() == {}
+        assert place.findings() == []
+
+    def test_a_failed_group_does_not_mix_up_channels(self, desk: Desk, place: Place) -> None:
+        """After a group was undone, each row still stands in its own channel."""
+        rows = [desk.row(number) for number in range(3)]
+        with pytest.raises(LedgerError):
+            desk.ledger.write([Intent(rows[0]), Settle(99, Settlement("k", OUTCOMES[0]))])
+        for wanted in (rows[1], rows[0], rows[2]):
+            desk.intend(wanted)
+        channels = {found["key"]: found["channel_sid"] for found in place.rows()}
+        assert channels == {wanted.key: wanted.channel_sid for wanted in rows}
+
+    def test_a_ledger_goes_on_after_a_failed_group(self, desk: Desk, place: Place) -> None:
+        """The next group after one that failed is taken."""
+        wanted = desk.row(1)
+        with pytest.raises(LedgerError):
+            desk.ledger.write([Intent(wanted), Settle(99, Settlement("k", OUTCOMES[0]))])
+        desk.bring(wanted, OUTCOMES[0])
+        assert [found["state"] for found in place.rows()] == ["created"]
+
+    def test_nothing_is_written_before_a_run_begins(self, place: Place) -> None:
+        """Without a run there is nobody to whom a row could belong."""
+        ledger = place.open()
+        try:
+            source = ledger.register(SOURCE)
+            with pytest.raises(LedgerError):
+                ledger.write([Intent(row(1)._replace(source=source))])
+        finally:
+            ledger.close()
+
+    def test_a_row_of_an_unknown_input_is_refused(self, desk: Desk) -> None:
+        """A row must come from a registered input, or its record could not be written back."""
+        with pytest.raises(LedgerError):
+            desk.ledger.write([Intent(desk.row(1)._replace(source=99))])
+
+    # ---- findings ---------------------------------------------------------------------------------------------------
+
+    def test_findings_are_kept_in_order(self, desk: Desk, place: Place) -> None:
+        """What reading found out stands in the ledger, with and without a key and a record."""
+        desk.ledger.write(
+            [
+                Finding("rejected", desk.source, 3, None, "bad", "is bad", "record\n"),
+                Finding("duplicate", desk.source, 4, "k", "duplicate", "the same as a.csv:2, which counts"),
+                Finding("changed", desk.source, 5, "k", "changed", "other content"),
+            ]
+        )
+        assert place.findings() == [
+            ("rejected", SOURCE.path, 3, True),
+            ("duplicate", SOURCE.path, 4, True),
+            ("changed", SOURCE.path, 5, True),
+        ]
+
+    def test_an_unknown_kind_of_finding_is_refused(self, desk: Desk) -> None:
+        """A finding that no account would count cannot be written."""
+        with pytest.raises(LedgerError):
+            desk.ledger.write([Finding("curious", desk.source, 3, None, "bad", "is bad")])
+
+    def test_reading_again_retires_earlier_findings_up_to_its_line(self, place: Place) -> None:
+        """Only findings of earlier runs go, only up to the line that was read again."""
+        with at_work(place) as desk:
+            desk.ledger.write([Finding("rejected", desk.source, line, None, "bad", "old") for line in (2, 5, 9)])
+        with at_work(place) as desk:
+            desk.ledger.write([Finding("rejected", desk.source, 5, None, "bad", "new")])
+            desk.ledger.supersede(desk.source, 5)
+        standing = [(line, stands) for _, _, line, stands in place.findings()]
+        assert standing == [(2, False), (5, False), (9, True), (5, True)]
+
+    def test_a_finding_is_retired_once(self, place: Place) -> None:
+        """A later run does not touch what was retired, and retires what was left."""
+        for through in (2, 9):
+            with at_work(place) as desk:
+                desk.ledger.write([Finding("rejected", desk.source, line, None, "bad", "x") for line in (2, 9)])
+                desk.ledger.supersede(desk.source, through)
+        assert [stands for *_, stands in place.findings()] == [False, False, True, True]
+
+    def test_reading_again_retires_findings_of_the_same_file_with_another_header(self, place: Place) -> None:
+        """A file that was repaired in its header, or read with another encoding, is the same file; others are not."""
+        with at_work(place) as desk:
+            other = desk.ledger.register(SOURCE._replace(path="/data/b.csv"))
+            desk.ledger.write([Finding("rejected", source, 2, None, "bad", "x") for source in (desk.source, other)])
+        with at_work(place) as desk:
+            repaired = desk.ledger.register(SOURCE._replace(header="a;b\n", delimiter=";", encoding="cp1252"))
+            desk.ledger.supersede(repaired, 10)
+        standing = {path: stands for _, path, _, stands in place.findings()}
+        assert standing == {"/data/a.csv": False, "/data/b.csv": True}
+
+    # ---- runs, inputs and channels ----------------------------------------------------------------------------------
+
+    def test_runs_are_numbered_upwards(self, place: Place) -> None:
+        """Every run has a number of its own, larger than those before."""
+        numbers = []
+        for _ in range(3):
+            with at_work(place) as desk:
+                numbers.append(desk.run)
+                desk.ledger.end_run(0, "finished", "{}")
+        assert numbers == sorted(set(numbers))
+
+    def test_an_input_keeps_its_number(self, place: Place) -> None:
+        """The same input as before, in this run or a later one, has the same number; any difference makes another."""
+        with at_work(place) as desk:
+            assert desk.ledger.register(SOURCE) == desk.source
+            differences = ("path", "format", "encoding", "delimiter", "header")
+            others = [desk.ledger.register(SOURCE._replace(**{name: "x"})) for name in differences]
+            assert len({desk.source, *others}) == 6
+            first = desk.source
+        with at_work(place) as desk:
+            assert desk.source == first
+
+    def test_a_run_counts_what_it_settled_itself(self, place: Place) -> None:
+        """The count holds this run's outcomes only: not earlier ones, not rows still open."""
+        with at_work(place) as desk:
+            desk.bring(desk.row(1), OUTCOMES[0])
+            desk.bring(desk.row(2), OUTCOMES[4])
+            desk.bring(desk.row(3), OUTCOMES[4])
+            assert desk.ledger.settled_by_run() == {State.CREATED: 1, State.FAILED: 2}
+        with at_work(place) as desk:
+            assert desk.ledger.settled_by_run() == {}
+            desk.bring(desk.row(2), OUTCOMES[0])
+            desk.intend(desk.row(3))
+            desk.ledger.write([Intent(desk.row(1))])
+            assert desk.ledger.settled_by_run() == {State.CREATED: 1}
+
+    def test_a_channel_with_a_row_in_doubt_is_known(self, desk: Desk) -> None:
+        """A row that may exist holds its channel; rows that came to an end do not."""
+        for number, outcome in enumerate(OUTCOMES):
+            desk.bring(desk.row(number), outcome)
+        desk.bring(desk.row(20, 100), OUTCOMES[0])
+        desk.bring(desk.row(21, 100), OUTCOMES[5])
+        desk.intend(desk.row(22, 200))
+        doubtful = {sid("UO", len(OUTCOMES) - 1), sid("UO", 100), sid("UO", 200)}
+        assert desk.ledger.channels_in_doubt() == doubtful
+
+    # ---- crashes ----------------------------------------------------------------------------------------------------
+
+    def test_what_a_crash_left_started_is_in_doubt(self, place: Place) -> None:
+        """After a crash a row that was under way may exist: in doubt, with its record, and its channel is held."""
+        with at_work(place) as desk:
+            under_way, done = desk.row(1), desk.row(2)
+            desk.intend(under_way)
+            desk.bring(done, OUTCOMES[0])
+        with at_work(place) as desk:
+            assert desk.ledger.channels_in_doubt() == {under_way.channel_sid}
+            [answer] = desk.ledger.write([Intent(under_way)])
+            assert isinstance(answer, Known)
+            assert answer.state is State.IN_DOUBT
+            assert desk.ledger.settled_by_run() == {}
+        found = {each["key"]: each for each in place.rows()}
+        assert (found[under_way.key]["state"], found[under_way.key]["code"]) == ("in_doubt", "crash")
+        assert found[under_way.key]["settled_at"]
+        assert found[done.key]["state"] == "created"
+        assert place.payloads() == {under_way.key: (under_way.text, under_way.body)}
+
+    @pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+    def test_what_was_answered_outlives_its_process(self, place: Place, end: str) -> None:
+        """A process that dies right after a write returned has left everything of it behind."""
+        act = f"""
+answers = ledger.write([Intent(row(n)._replace(source=source)) for n in range(3)])
+ledger.write([Settle(answers[0], Settlement("k", Created(sid("UT", 1))))])
+{end}
+"""
+        with child(place, act) as process:
+            process.communicate()
+        with at_work(place):
+            states = {found["key"]: found["state"] for found in place.rows()}
+        assert states == {row(0).key: "created", row(1).key: "in_doubt", row(2).key: "in_doubt"}
+        assert place.payloads() == {row(n).key: (row(n).text, row(n).body) for n in (1, 2)}
+
+    @pytest.mark.parametrize("confirmed", [1, 7, 40])
+    def test_a_kill_at_any_moment_leaves_no_half_of_a_group(self, place: Place, confirmed: int) -> None:
+        """All groups that were answered are there; the one under way is there whole, or not at all."""
+        act = """
+for n in range(0, 1_000_000, 3):
+    ledger.write([Intent(row(n + place)._replace(source=source)) for place in range(3)])
+    print(n, flush=True)
+"""
+        with child(place, act) as process:
+            assert process.stdout is not None
+            last = [int(process.stdout.readline()) for _ in range(confirmed)][-1]
+            process.send_signal(signal.SIGKILL)
+            told = process.stdout.read().split("\n")
+            last = max([last, *(int(number) for number in told[:-1])])
+        with at_work(place):
+            keys = {found["key"] for found in place.rows()}
+        whole = {row(number).key for number in range(last + 3)}
+        assert whole <= keys
+        assert keys - whole in (set(), {row(last + 3 + number).key for number in range(3)})
+        assert place.payloads().keys() == keys
+
+
+STATES: Sequence[str] = ("created", "existed", "rejected", "parked", "failed", "in_doubt")

@@ -1,0 +1,815 @@
+"""The ledger in SQLite: the contract, and what only a file can get wrong."""
+
+import fcntl
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ledger_contract import OUTCOMES, SOURCE, Desk, LedgerContract, at_work, child
+from tests.samples_of import row
+from worker.errors import LedgerError, LedgerHeldError, LedgerRefusedError
+from worker.ledger import Intent, Settle
+from worker.ledger import sqlite as room
+from worker.ledger.lock import Lock, refuse_network
+from worker.ledger.schema import APPLICATION_ID, MIGRATIONS, check, prepare
+from worker.ledger.sqlite import SqliteLedger, create_ledger, open_ledger, open_readonly
+from worker.ledger.view import COLUMNS, View
+from worker.model import Settlement, State
+
+
+class SqlitePlace:
+    """A ledger file in a folder of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.opener = (
+            "from pathlib import Path\n"
+            "from worker.ledger.sqlite import create_ledger, open_ledger\n"
+            f"path = Path({str(path)!r})\n"
+            "if not path.exists():\n    create_ledger(path)\n"
+            "ledger = open_ledger(path)"
+        )
+
+    def open(self) -> SqliteLedger:
+        """Open the ledger; make it first when there is none."""
+        if not self.path.exists():
+            create_ledger(self.path)
+        return open_ledger(self.path)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the export."""
+        with View(self.path) as view:
+            return [dict(zip(COLUMNS, found, strict=True)) for found in view.export()]
+
+    def payloads(self) -> dict[str, tuple[str, bytes]]:
+        """Return what is kept to send rows again."""
+        with closing(open_readonly(self.path)) as connection:
+            query = "SELECT key, record, request FROM payloads JOIN rows ON rows.id = row_id"
+            return {key: (record, request) for key, record, request in connection.execute(query)}
+
+    def findings(self) -> list[tuple[str, str, int, bool]]:
+        """Return the findings and whether they stand."""
+        with closing(open_readonly(self.path)) as connection:
+            query = (
+                "SELECT kind, path, line, superseded_by IS NULL FROM findings "
+                "JOIN sources ON sources.id = source_id ORDER BY findings.id"
+            )
+            return [(kind, path, line, bool(stands)) for kind, path, line, stands in connection.execute(query)]
+
+    def decide(self, key: str, state: State) -> None:
+        """Do what `waive` and `undo` will do."""
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("UPDATE rows SET state = ? WHERE key = ?", (state, key))
+
+
+class TestSqliteLedger(LedgerContract):
+    """The contract, kept by the ledger in SQLite."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> SqlitePlace:
+        """Return a folder with no ledger yet."""
+        return SqlitePlace(tmp_path / "imports.db")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> SqlitePlace:
+    """Return a folder with no ledger yet."""
+    return SqlitePlace(tmp_path / "imports.db")
+
+
+@pytest.fixture
+def desk(place: SqlitePlace) -> Iterator[Desk]:
+    """Return a new ledger in its first run."""
+    with at_work(place) as desk:
+        yield desk
+
+
+def mode(path: Path) -> int:
+    """Return the permission bits of a file."""
+    return path.stat().st_mode & 0o777
+
+
+def integrity(path: Path) -> str:
+    """Return what SQLite says about a file as a whole."""
+    with closing(open_readonly(path)) as connection:
+        verdict: str = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        return verdict
+
+
+@contextmanager
+def umask(bits: int) -> Iterator[None]:
+    """Set the process's umask for a while."""
+    before = os.umask(bits)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Mount a real disk of this size; a test that needs one is skipped where nobody may mount."""
+    folder.mkdir(exist_ok=True)
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small disk")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "small-disk", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here, even for root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+# ---- making one -----------------------------------------------------------------------------------------------------
+
+
+def test_only_its_owner_can_read_a_ledger(place: SqlitePlace) -> None:
+    """The file, its log and its index hold people's addresses: 0600, whatever the umask is."""
+    with umask(0), at_work(place) as desk:
+        desk.intend(desk.row(1))
+        names = {found.name: mode(found) for found in place.path.parent.iterdir()}
+    assert names == dict.fromkeys(("imports.db", "imports.db-wal", "imports.db-shm", "imports.db.lock"), 0o600)
+
+
+def test_a_closed_ledger_is_one_file(place: SqlitePlace) -> None:
+    """After closing, nothing but the file and its empty lock are left, so that a copy of the file is whole."""
+    with at_work(place) as desk:
+        desk.intend(desk.row(1))
+    assert {found.name for found in place.path.parent.iterdir()} == {"imports.db", "imports.db.lock"}
+
+
+@pytest.mark.parametrize("moment", ["prepare", "_sync_folder"])
+def test_a_new_ledger_appears_whole_or_not_at_all(place: SqlitePlace, moment: str) -> None:
+    """A power cut while a ledger is made leaves none, or one that can be used; and making it again is possible."""
+    code = f"""
+import os
+from pathlib import Path
+from worker.ledger import sqlite
+sqlite.{moment} = lambda *_: os._exit(9)
+sqlite.create_ledger(Path({str(place.path)!r}))
+"""
+    root = str(Path(__file__).parent.parent)
+    died = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=False)
+    assert died.returncode == 9
+    assert place.path.exists() is (moment == "_sync_folder")
+    with at_work(place) as desk:
+        desk.bring(desk.row(1), OUTCOMES[0])
+    assert integrity(place.path) == "ok"
+
+
+def test_leftovers_of_a_crash_do_not_look_like_a_ledger(place: SqlitePlace) -> None:
+    """Half a ledger left under its temporary name, by a process with our number, is no reason to refuse a new one."""
+    place.path.with_name(f".{place.path.name}.{os.getpid()}.new").touch()
+    create_ledger(place.path)
+    assert integrity(place.path) == "ok"
+
+
+def test_a_failure_while_making_leaves_nothing(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the tables cannot be made, the folder is as it was before."""
+    monkeypatch.setattr(room, "prepare", lambda connection, path: prepare(connection, path, ("nonsense",)))
+    with pytest.raises(LedgerError, match="could not be prepared"):
+        create_ledger(place.path)
+    assert list(place.path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["ledger", "empty", "text", "folder"])
+def test_a_new_ledger_never_replaces_anything(place: SqlitePlace, what: str) -> None:
+    """--new-ledger is refused where something stands, and leaves it as it is."""
+    match what:
+        case "ledger":
+            create_ledger(place.path)
+        case "folder":
+            place.path.mkdir()
+        case _:
+            place.path.write_text("" if what == "empty" else "my notes")
+    before = None if what == "folder" else place.path.read_bytes()
+    with pytest.raises(LedgerRefusedError, match=r"there is a ledger already; leave out --new-ledger"):
+        create_ledger(place.path)
+    assert before is None or place.path.read_bytes() == before
+    assert [found.name for found in place.path.parent.iterdir()] == ["imports.db"]
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+def test_a_new_ledger_is_not_made_over_an_old_ones_log(place: SqlitePlace, suffix: str) -> None:
+    """SQLite would play the log of a ledger that was moved away back into the new one, and break it."""
+    log = place.path.with_name(f"imports.db{suffix}")
+    log.write_bytes(b"frames")
+    with pytest.raises(LedgerRefusedError, match="is the log of an earlier ledger"):
+        create_ledger(place.path)
+    assert [found.name for found in place.path.parent.iterdir()] == [log.name]
+
+
+def test_a_ledger_without_its_folder_cannot_be_made(tmp_path: Path) -> None:
+    """A folder that does not exist is named, not made."""
+    with pytest.raises(LedgerError, match=r"missing/imports.db: the ledger cannot be made: No such file"):
+        create_ledger(tmp_path / "missing" / "imports.db")
+
+
+def test_a_ledger_cannot_be_made_in_a_read_only_file_system(tmp_path: Path) -> None:
+    """A folder that takes no files is a LedgerError with the system's reason."""
+    with small_disk(tmp_path / "disk", "1m"):
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+        with pytest.raises(LedgerError, match="cannot be made: Read-only file system"):
+            create_ledger(tmp_path / "disk" / "imports.db")
+
+
+def test_a_full_disk_leaves_no_half_ledger(tmp_path: Path) -> None:
+    """When the tables do not fit, there is no ledger, and nothing else either."""
+    folder = tmp_path / "disk"
+    with small_disk(folder, "16k"):
+        with pytest.raises(LedgerError, match="full"):
+            create_ledger(folder / "imports.db")
+        assert list(folder.iterdir()) == []
+
+
+# ---- opening one ----------------------------------------------------------------------------------------------------
+
+
+def foreign(path: Path) -> None:
+    """Make somebody else's database."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+
+
+def foreign_without_tables(path: Path) -> None:
+    """Make somebody else's database that has a version and no tables yet."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+
+
+def blank_database(path: Path) -> None:
+    """Make a database file with nothing in it."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM")
+
+
+def newer(path: Path) -> None:
+    """Make a ledger that a later flex-import has worked on."""
+    create_ledger(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda _: None, r"there is no ledger at "),
+    "empty": (Path.touch, "is empty, so it is no ledger"),
+    "text": (lambda path: path.write_text("my notes, " * 1000), "is not a ledger"),
+    "short text": (lambda path: path.write_text("my notes"), "is not a ledger"),
+    "folder": (Path.mkdir, "is not a file"),
+    "foreign": (foreign, "is a database of something else"),
+    "foreign without tables": (foreign_without_tables, "is a database of something else"),
+    "blank": (blank_database, "is empty, so it is no ledger"),
+    "newer": (newer, r"newer flex-import \(schema 99, this one knows 1\); use that version"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("way", [open_ledger, open_readonly], ids=["writing", "looking"])
+def test_what_is_no_ledger_is_refused_and_left_alone(place: SqlitePlace, what: str, way: Any) -> None:
+    """A path to anything but a ledger is refused with its reason, naming the path, and the file stays as it is."""
+    make, reason = REFUSED[what]
+    make(place.path)
+    before = place.path.read_bytes() if place.path.is_file() else None
+    with pytest.raises(LedgerRefusedError, match=reason) as caught:
+        way(place.path)
+    assert str(place.path) in str(caught.value)
+    assert before is None or place.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("way", [open_ledger, open_readonly, create_ledger], ids=["writing", "looking", "making"])
+def test_a_name_that_the_system_does_not_take_is_an_error(tmp_path: Path, way: Any) -> None:
+    """A name that is too long comes back as a LedgerError, not as the system's own."""
+    with pytest.raises(LedgerError, match="File name too long"):
+        way(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("name", [":memory:", "file:imports.db?mode=memory", "a b%20c#d?e.db", "日本.db"])
+def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
+    """What SQLite would read as memory, or as an address, is a file here, also when it is relative."""
+    place = SqlitePlace(Path(name))
+    with at_work(place) as desk:
+        desk.intend(desk.row(1))
+        assert len(place.rows()) == 1
+    assert (tmp_path / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("way", [open_ledger, open_readonly], ids=["writing", "looking"])
+def test_a_truncated_ledger_is_called_damaged(place: SqlitePlace, way: Any) -> None:
+    """A ledger that lost its end is not called something else's: the advice is to restore it, not to name another."""
+    with at_work(place) as desk:
+        desk.ledger.write([Intent(desk.row(number)) for number in range(500)])
+    os.truncate(place.path, place.path.stat().st_size // 2)
+    with pytest.raises(LedgerError, match=r"the ledger is damaged .* restore a backup"):
+        way(place.path)
+
+
+def test_a_damaged_page_is_an_error_of_the_ledger(place: SqlitePlace) -> None:
+    """Garbage in the tables comes out as a LedgerError wherever it is met."""
+    with at_work(place) as desk:
+        desk.ledger.write([Intent(desk.row(number)) for number in range(500)])
+    data = bytearray(place.path.read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    place.path.write_bytes(data)
+    with pytest.raises(LedgerError):
+        open_ledger(place.path)
+    with View(place.path) as view, pytest.raises(LedgerError, match="the ledger cannot be read"):
+        view.counts()
+    with Lock(place.path):
+        pass
+
+
+def test_another_programs_lock_on_the_file_is_an_error_of_the_ledger(desk: Desk, place: SqlitePlace) -> None:
+    """When somebody else writes with another tool, ours waits a while and then says so."""
+    assert isinstance(desk.ledger, SqliteLedger)
+    desk.ledger._connection.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(place.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="cannot be written: database is locked"):
+            desk.ledger.write([Intent(desk.row(1))])
+    desk.intend(desk.row(1))
+
+
+def test_a_ledger_that_cannot_keep_a_log_is_refused(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place without a write-ahead log would break the promises about looking beside a run: it is an error."""
+    create_ledger(place.path)
+
+    class WithoutLog(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            return super().execute(sql.replace("journal_mode = WAL", "journal_mode"), *values)
+
+    monkeypatch.setattr(room, "_connect", lambda path: sqlite3.connect(path, factory=WithoutLog, isolation_level=None))
+    with pytest.raises(LedgerError, match=r"does not allow SQLite's write-ahead log \(mode delete\)"):
+        open_ledger(place.path)
+    with Lock(place.path):
+        pass
+
+
+def test_a_connection_that_cannot_be_set_up_is_an_error_of_the_ledger(
+    place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails while the ledger is opened ends in a LedgerError, with the lock given back."""
+    create_ledger(place.path)
+
+    class Broken(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if "synchronous" in sql:
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *values)
+
+    monkeypatch.setattr(room, "_connect", lambda path: sqlite3.connect(path, factory=Broken, isolation_level=None))
+    with pytest.raises(LedgerError, match="cannot be written: disk I/O error"):
+        open_ledger(place.path)
+    with Lock(place.path):
+        pass
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_of_the_ledger(
+    place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What SQLite says at connecting becomes a LedgerError for writing and for looking."""
+    create_ledger(place.path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    for way in (open_ledger, open_readonly):
+        with pytest.raises(LedgerError, match="cannot be opened: unable to open"):
+            way(place.path)
+
+
+def test_a_ledger_in_a_read_only_place_can_be_looked_at(tmp_path: Path) -> None:
+    """An archived ledger is shown although SQLite can make no index beside it; writing is an error."""
+    with small_disk(tmp_path / "disk", "4m"):
+        archived = SqlitePlace(tmp_path / "disk" / "imports.db")
+        with at_work(archived) as desk:
+            desk.bring(desk.row(1), OUTCOMES[0])
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+        assert [found["state"] for found in archived.rows()] == ["created"]
+        with pytest.raises(LedgerError, match="Read-only file system"):
+            archived.open()
+
+
+def test_a_crashed_ledger_in_a_read_only_place_is_shown_with_its_log_or_not_at_all(tmp_path: Path) -> None:
+    """What is only in the log is never left out silently."""
+    with small_disk(tmp_path / "disk", "4m"):
+        archived = SqlitePlace(tmp_path / "disk" / "imports.db")
+        act = "ledger.write([Intent(row(1)._replace(source=source))]); os._exit(0)"
+        with child(archived, act) as process:
+            process.communicate()
+        (tmp_path / "disk" / "imports.db-shm").unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+        with pytest.raises(LedgerError, match="the ledger cannot be read"):
+            archived.rows()
+
+
+# ---- the lock -------------------------------------------------------------------------------------------------------
+
+HOLD = 'print("held", flush=True); sys.stdin.readline()'
+
+
+def test_a_second_process_is_told_who_has_the_ledger(place: SqlitePlace) -> None:
+    """While one process works on a ledger, another one is refused with its number; looking goes on."""
+    with child(place, HOLD) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(LedgerHeldError, match=f"process {process.pid} is working on this ledger"):
+            open_ledger(place.path)
+        assert place.rows() == []
+    place.open().close()
+
+
+def test_a_killed_holder_holds_nothing(place: SqlitePlace) -> None:
+    """The lock goes with its process; nobody has to remove a file by hand."""
+    with child(place, HOLD) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        place.open().close()
+
+
+def test_the_lock_is_not_inherited(place: SqlitePlace) -> None:
+    """A program started by the holder does not hold the ledger after it."""
+    act = """
+import subprocess
+started = subprocess.Popen([sys.executable, "-c", "input()"], stdin=0, close_fds=False)
+print(started.pid, flush=True)
+os._exit(0)
+"""
+    with child(place, act) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.wait()
+        place.open().close()
+
+
+def test_a_link_to_a_ledger_is_the_same_ledger(desk: Desk, place: SqlitePlace, tmp_path: Path) -> None:
+    """A symbolic link, or a linked folder, is no way around the lock."""
+    assert desk.run
+    (tmp_path / "link.db").symlink_to(place.path)
+    (tmp_path / "folder").symlink_to(tmp_path, target_is_directory=True)
+    for other in (tmp_path / "link.db", tmp_path / "folder" / "imports.db"):
+        with pytest.raises(LedgerHeldError):
+            open_ledger(other)
+
+
+def test_a_link_leads_to_the_same_rows(place: SqlitePlace, tmp_path: Path) -> None:
+    """What was written through a link is read without it."""
+    create_ledger(place.path)
+    link = SqlitePlace(tmp_path / "other" / "link.db")
+    link.path.parent.mkdir()
+    link.path.symlink_to(place.path)
+    with at_work(link) as desk:
+        desk.intend(desk.row(1))
+        assert len(place.rows()) == len(link.rows()) == 1
+
+
+def test_a_refused_opening_gives_the_lock_back(place: SqlitePlace) -> None:
+    """After a ledger was refused, nobody holds it."""
+    newer(place.path)
+    with pytest.raises(LedgerRefusedError):
+        open_ledger(place.path)
+    with Lock(place.path):
+        pass
+
+
+def test_a_lock_file_that_cannot_be_opened_is_an_error_of_the_ledger(place: SqlitePlace) -> None:
+    """A folder in the lock's place is named."""
+    create_ledger(place.path)
+    (place.path.parent / "imports.db.lock").mkdir()
+    with pytest.raises(LedgerError, match=r"imports.db.lock: cannot be opened: Is a directory"):
+        open_ledger(place.path)
+
+
+def test_a_place_without_locks_is_an_error_of_the_ledger(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel keeps no locks, no ledger is opened."""
+    create_ledger(place.path)
+
+    def no_locks(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(LedgerError, match=r"cannot be locked: No locks available"):
+        open_ledger(place.path)
+
+
+# ---- network file systems -------------------------------------------------------------------------------------------
+
+MOUNTS = r"""
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+35 21 0:31 / /data rw - nfs4 server:/export rw
+36 35 8:2 / /data/local rw - xfs /dev/sdb1 rw
+37 21 0:33 / /my\040share\134x rw - cifs //server/x rw
+38 21 0:34 / /volume rw - fuse.glusterfs server:/v rw
+39 21 0:35 / /over rw - nfs server:/v rw
+40 39 8:3 / /over rw - ext4 /dev/sdc1 rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/data/imports.db", "nfs4"),
+        ("/data/deep/er/imports.db", "nfs4"),
+        ("/data/local/../imports.db", "nfs4"),
+        ("/my share\\x/imports.db", "cifs"),
+        ("/volume/imports.db", "fuse.glusterfs"),
+        ("/data/local/imports.db", None),
+        ("/database/imports.db", None),
+        ("/over/imports.db", None),
+        ("/imports.db", None),
+    ],
+)
+def test_a_network_file_system_is_refused(tmp_path: Path, path: str, kind: str | None) -> None:
+    """The innermost mount decides, the newest of two in one place; its kind is named."""
+    table = tmp_path / "mountinfo"
+    table.write_text(MOUNTS.lstrip())
+    if kind is None:
+        refuse_network(Path(path), table)
+        return
+    with pytest.raises(LedgerRefusedError, match=rf"is on a network file system \({kind}\).*local disk"):
+        refuse_network(Path(path), table)
+
+
+def test_a_link_into_a_network_file_system_is_refused(tmp_path: Path) -> None:
+    """What counts is where the file really is."""
+    (tmp_path / "share").mkdir()
+    (tmp_path / "imports.db").symlink_to(tmp_path / "share" / "imports.db")
+    table = tmp_path / "mountinfo"
+    table.write_text(f"21 1 8:1 / / rw - ext4 a rw\n22 21 0:31 / {tmp_path}/share rw shared:1 - nfs b rw\n")
+    with pytest.raises(LedgerRefusedError, match="nfs"):
+        refuse_network(tmp_path / "imports.db", table)
+
+
+def test_without_a_table_of_mounts_nothing_is_refused(tmp_path: Path) -> None:
+    """On a system that has no such table the question cannot be answered."""
+    refuse_network(tmp_path / "imports.db", tmp_path / "missing")
+
+
+@pytest.mark.parametrize("way", [create_ledger, open_ledger], ids=["making", "writing"])
+def test_neither_making_nor_writing_is_done_over_a_network(
+    place: SqlitePlace, monkeypatch: pytest.MonkeyPatch, way: Any
+) -> None:
+    """Both ways to a ledger ask where it is."""
+    if way is open_ledger:
+        create_ledger(place.path)
+
+    def refuse(path: Path) -> None:
+        raise LedgerRefusedError(f"{path} is far away")
+
+    monkeypatch.setattr(room, "refuse_network", refuse)
+    with pytest.raises(LedgerRefusedError, match="far away"):
+        way(place.path)
+
+
+# ---- durability -----------------------------------------------------------------------------------------------------
+
+
+def test_every_commit_is_synced(desk: Desk) -> None:
+    """The writing connection keeps a log, syncs it at each commit, and minds references."""
+    assert isinstance(desk.ledger, SqliteLedger)
+    execute = desk.ledger._connection.execute
+    assert execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert execute("PRAGMA foreign_keys").fetchone()[0] == 1
+
+
+def test_a_kill_inside_a_group_leaves_nothing_of_it(place: SqlitePlace) -> None:
+    """A process that dies between two rows of a group has written neither."""
+    act = """
+enter = type(ledger)._enter
+count = iter(range(9))
+def dying(self, entry, now):
+    if next(count) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return enter(self, entry, now)
+type(ledger)._enter = dying
+ledger.write([Intent(row(n)._replace(source=source)) for n in range(3)])
+"""
+    with child(place, act) as process:
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    place.open().close()
+    assert place.rows() == []
+    assert integrity(place.path) == "ok"
+
+
+def test_the_log_does_not_grow_with_the_run(desk: Desk, place: SqlitePlace) -> None:
+    """The log is written back while the run goes on, also when somebody looks now and then."""
+    for start in range(0, 20_000, 500):
+        numbers = desk.ledger.write([Intent(desk.row(number, 1)) for number in range(start, start + 500)])
+        settled = [Settle(number, Settlement("k", OUTCOMES[0])) for number in numbers if isinstance(number, int)]
+        desk.ledger.write(settled)
+        with View(place.path) as view:
+            view.last_run()
+    assert (place.path.parent / "imports.db-wal").stat().st_size < 8_000_000
+
+
+def fill(desk: Desk) -> int:
+    """Write groups of ten rows until the ledger takes no more; returns how many rows it took."""
+    written = 0
+    try:
+        while True:
+            desk.ledger.write([Intent(desk.row(written + number)) for number in range(10)])
+            written += 10
+    except LedgerError as exc:
+        assert "full" in str(exc)  # noqa: PT017 - how far it came is what is asked
+    return written
+
+
+def test_a_full_disk_is_an_error_and_leaves_the_ledger_sound(tmp_path: Path) -> None:
+    """On a real full disk a write raises LedgerError; what was written before is there, and room lets it go on."""
+    folder = tmp_path / "disk"
+    with small_disk(folder, "600k"):
+        place = SqlitePlace(folder / "imports.db")
+        with at_work(place) as desk:
+            written = fill(desk)
+            assert written
+            assert len(place.rows()) == written
+        assert integrity(place.path) == "ok"
+        subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)
+        with at_work(place) as desk:
+            assert len(desk.ledger.channels_in_doubt()) == written
+            desk.intend(desk.row(written))
+        assert integrity(place.path) == "ok"
+
+
+def test_the_lock_does_not_need_room_on_the_disk(tmp_path: Path) -> None:
+    """On a full disk a ledger can be locked all the same; only the holder's number is missing from the refusal."""
+    folder = tmp_path / "disk"
+    with small_disk(folder, "4k"):
+        (folder / "ballast").write_bytes(b"x" * 4096)
+        with Lock(folder / "imports.db"), pytest.raises(LedgerHeldError, match="another process is working"):
+            Lock(folder / "imports.db")
+
+
+@pytest.mark.parametrize("forbidden", ["COMMIT", "BEGIN IMMEDIATE", "ROLLBACK"])
+def test_what_the_disk_says_is_an_error_of_the_ledger(
+    place: SqlitePlace, monkeypatch: pytest.MonkeyPatch, forbidden: str
+) -> None:
+    """A disk that fails at any step of a transaction ends in a LedgerError, and a later one is taken again."""
+    failing = False
+
+    class Failing(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if failing and (sql == forbidden or (forbidden == "ROLLBACK" and sql == "COMMIT")):
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *values)
+
+    create_ledger(place.path)
+    monkeypatch.setattr(room, "_connect", lambda path: sqlite3.connect(path, factory=Failing, isolation_level=None))
+    with at_work(place) as desk:
+        failing = True
+        with pytest.raises(LedgerError, match="cannot be written: disk I/O error"):
+            desk.ledger.write([Intent(desk.row(1))])
+        failing = False
+        assert place.rows() == []
+        if forbidden != "ROLLBACK":
+            desk.intend(desk.row(1))
+
+
+# ---- versions -------------------------------------------------------------------------------------------------------
+
+SECOND = "ALTER TABLE rows ADD COLUMN colour TEXT; CREATE TABLE baselines (id INTEGER PRIMARY KEY) STRICT"
+
+
+def old_ledger(place: SqlitePlace) -> list[dict[str, Any]]:
+    """Make a ledger of the first version with rows in it; returns them."""
+    with at_work(place) as desk:
+        for number, outcome in enumerate(OUTCOMES):
+            desk.bring(desk.row(number), outcome)
+    return place.rows()
+
+
+def test_a_migration_keeps_the_data_and_a_copy(place: SqlitePlace) -> None:
+    """A newer program brings an older ledger up to date and leaves the old one beside it, whole and private."""
+    rows = old_ledger(place)
+    with umask(0), closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
+        prepare(connection, place.path, (*MIGRATIONS, SECOND))
+        assert check(connection, place.path, (*MIGRATIONS, SECOND)) == 2
+        assert connection.execute("SELECT count(colour), count(*) FROM rows").fetchone() == (0, len(rows))
+        assert connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+    copy = SqlitePlace(place.path.with_name("imports.db.v1.bak"))
+    assert mode(copy.path) == 0o600
+    assert copy.rows() == rows
+    with at_work(copy) as desk:
+        desk.intend(desk.row(50))
+    with pytest.raises(LedgerRefusedError, match="schema 2, this one knows 1"):
+        open_ledger(place.path)
+
+
+@pytest.mark.parametrize("broken", ["CREATE TABLE rows (x)", "DROP TABLE payloads; nonsense", "ALTER TABLE nix ADD y"])
+def test_a_failed_migration_leaves_the_old_version_usable(place: SqlitePlace, broken: str) -> None:
+    """A step that fails is undone as a whole; the old program goes on with the ledger as it was."""
+    rows = old_ledger(place)
+    with closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
+        with pytest.raises(LedgerError, match="could not be prepared"):
+            prepare(connection, place.path, (*MIGRATIONS, broken))
+        assert not connection.in_transaction
+        assert check(connection, place.path) == 1
+    assert place.rows() == rows
+    with at_work(place) as desk:
+        desk.intend(desk.row(50))
+
+
+def test_a_failed_later_step_keeps_the_earlier_ones(place: SqlitePlace) -> None:
+    """Each step is a transaction of its own, and can be gone on from."""
+    rows = old_ledger(place)
+    with closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
+        with pytest.raises(LedgerError):
+            prepare(connection, place.path, (*MIGRATIONS, SECOND, "nonsense"))
+        prepare(connection, place.path, (*MIGRATIONS, SECOND, "CREATE TABLE third (x)"))
+        assert check(connection, place.path, (*MIGRATIONS, SECOND, "")) == 3
+        assert connection.execute("SELECT count(*) FROM rows").fetchone()[0] == len(rows)
+    names = {found.name for found in place.path.parent.iterdir()}
+    assert {"imports.db.v1.bak", "imports.db.v2.bak"} <= names
+
+
+def test_no_migration_without_a_copy(place: SqlitePlace) -> None:
+    """When the copy cannot be made, the ledger stays as it is."""
+    rows = old_ledger(place)
+    place.path.with_name("imports.db.v1.bak").mkdir()
+    with (
+        closing(sqlite3.connect(place.path, isolation_level=None)) as connection,
+        pytest.raises(LedgerError, match="could not be prepared"),
+    ):
+        prepare(connection, place.path, (*MIGRATIONS, SECOND))
+    assert place.rows() == rows
+    assert not list(place.path.parent.glob("*.part"))
+
+
+def test_a_ledger_of_this_version_is_not_copied(place: SqlitePlace) -> None:
+    """Opening makes no copies when there is nothing to migrate."""
+    old_ledger(place)
+    place.open().close()
+    assert not list(place.path.parent.glob("*.bak"))
+
+
+# ---- what the tables themselves forbid ------------------------------------------------------------------------------
+
+
+ALL = "key, fingerprint, state, run_id, source_id, line, channel_id, type, started_at"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE rows SET state = 'lost'",
+        "UPDATE rows SET state = 'created', sid = NULL",
+        "UPDATE rows SET state = 'existed', sid = 'UT1'",
+        "UPDATE rows SET state = 'in_doubt', sid = 'UT1'",
+        "UPDATE rows SET state = 'closed', sid = NULL",
+        "UPDATE rows SET key = NULL",
+        "UPDATE rows SET channel_id = 99",
+        "UPDATE rows SET run_id = 99",
+        "UPDATE rows SET source_id = 99",
+        "DELETE FROM rows",
+        "DELETE FROM channels",
+        "INSERT INTO findings (run_id, source_id, line, kind, code, reason) VALUES (1, 1, 1, 'odd', '', '')",
+        f"INSERT INTO rows ({ALL}) SELECT {ALL} FROM rows",
+    ],
+)
+def test_the_tables_refuse_what_cannot_be_true(desk: Desk, statement: str) -> None:
+    """A state that does not exist, a created row without a sid, one key twice, a dangling reference."""
+    desk.intend(desk.row(1))
+    assert isinstance(desk.ledger, SqliteLedger)
+    with pytest.raises(sqlite3.IntegrityError):
+        desk.ledger._connection.execute(statement)
+
+
+def test_a_run_is_recorded_from_its_beginning_to_its_end(place: SqlitePlace) -> None:
+    """The last run is open while it goes on, and has its exit code, reason and summary when it ended."""
+    with at_work(place) as desk:
+        with View(place.path) as view:
+            run = view.last_run()
+        assert run is not None
+        assert (run.number, run.command, run.ended_at, run.exit_code) == (desk.run, "run", None, None)
+        desk.ledger.end_run(1, "finished", '{"read": 1}')
+    with View(place.path) as view:
+        run = view.last_run()
+    assert run is not None
+    assert (run.exit_code, run.reason, run.summary) == (1, "finished", '{"read": 1}')
+    assert run.ended_at is not None
+    assert run.ended_at >= run.started_at
+
+
+def test_many_channels_are_remembered_correctly(
+    desk: Desk, place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More channels than are kept in mind are looked up again, not mixed up."""
+    monkeypatch.setattr(room, "_REMEMBERED_CHANNELS", 3)
+    rows = [row(number, number % 7)._replace(source=desk.source) for number in range(50)]
+    desk.ledger.write([Intent(each) for each in rows])
+    channels = {found["key"]: found["channel_sid"] for found in place.rows()}
+    assert channels == {each.key: each.channel_sid for each in rows}
+    assert desk.ledger.register(SOURCE) == desk.source

@@ -1,0 +1,232 @@
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from random import Random
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.virtual_clock import settle, virtual_time
+from worker.model import Row
+from worker.rowqueue import QueueClosedError, RowQueue
+
+T = TypeVar("T")
+
+
+def row(channel: str, line: int = 1) -> Row:
+    """Return a row of this channel."""
+    return Row(f"{channel}{line}", b"", 0, line, "KD", channel, "sms", b"secret", "secret")
+
+
+async def filled(*rows: Row, maxsize: int = 0) -> RowQueue:
+    """Return a queue with these rows put into it."""
+    queue = RowQueue(maxsize)
+    for each in rows:
+        await queue.put(each)
+    return queue
+
+
+def takers(queue: RowQueue, count: int) -> list[asyncio.Task[Row | None]]:
+    """Return so many workers that wait for a row."""
+    return [asyncio.create_task(queue.take()) for _ in range(count)]
+
+
+def done(tasks: list[asyncio.Task[Row | None]]) -> list[Row | None]:
+    """Return what those got who got something, None included."""
+    return [task.result() for task in tasks if task.done() and not task.cancelled()]
+
+
+# ---- the gate -------------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_rows_of_different_channels_come_out_as_they_were_put() -> None:
+    """Where no channel is claimed, the queue is first in, first out."""
+    queue = await filled(row("a"), row("b"), row("c"))
+    assert [await queue.take() for _ in "abc"] == [row("a"), row("b"), row("c")]
+
+
+@virtual_time
+async def test_rows_of_a_claimed_channel_wait_and_others_go_ahead() -> None:
+    """The second row of a channel waits for the release of the first; a later row of another channel does not."""
+    queue = await filled(row("a", 1), row("a", 2), row("a", 3), row("b", 4))
+    assert (queue.qsize(), queue.waiting) == (4, 2)
+    assert [await queue.take(), await queue.take()] == [row("a", 1), row("b", 4)]
+    assert queue.empty()
+    with pytest.raises(asyncio.QueueEmpty):
+        queue.get_nowait()
+    queue.release("a")
+    assert (queue.qsize(), queue.waiting) == (2, 1)
+    assert await queue.take() == row("a", 2)
+    queue.release("a")
+    assert await queue.take() == row("a", 3)
+    assert (queue.qsize(), queue.waiting) == (0, 0)
+
+
+@virtual_time
+async def test_a_released_channel_without_a_line_is_free() -> None:
+    """After its only row is done, the next row of the channel is ready as soon as it is put."""
+    queue = await filled(row("a", 1))
+    await queue.take()
+    queue.release("a")
+    await queue.put(row("a", 2))
+    assert queue.waiting == 0
+    assert await queue.take() == row("a", 2)
+
+
+@virtual_time
+async def test_a_release_wakes_a_taker() -> None:
+    """A worker that waits gets the next row of a line the moment the channel is released."""
+    queue = await filled(row("a", 1), row("a", 2))
+    await queue.take()
+    waiting = takers(queue, 2)
+    await settle()
+    assert done(waiting) == []
+    queue.release("a")
+    await settle()
+    assert done(waiting) == [row("a", 2)]
+    waiting[1].cancel()
+
+
+@virtual_time
+async def test_only_who_holds_a_channel_can_release_it() -> None:
+    """To release a channel that is free, or whose row nobody took yet, is a mistake that would let two rows go."""
+    queue = await filled(row("a"))
+    for channel in ("a", "b"):
+        with pytest.raises(ValueError, match=f"channel {channel} was released, but nobody holds it"):
+            queue.release(channel)
+
+
+# ---- the bound ------------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_the_bound_counts_the_lines_too() -> None:
+    """One busy channel fills the queue; the reader waits until a row leaves, not until one changes its place."""
+    queue = await filled(row("a", 1), row("a", 2), row("a", 3), maxsize=3)
+    assert queue.full()
+    with pytest.raises(asyncio.QueueFull):
+        queue.put_nowait(row("b"))
+    put = asyncio.create_task(queue.put(row("b")))
+    await settle()
+    assert not put.done()
+    await queue.take()
+    await put
+    assert queue.qsize() == 3
+    put = asyncio.create_task(queue.put(row("c")))
+    queue.release("a")
+    await settle()
+    assert not put.done()
+    put.cancel()
+
+
+@virtual_time
+async def test_the_queue_shows_counts_and_no_rows() -> None:
+    """What a row holds is personal; a queue that ends up in a log shows how full it is and nothing else."""
+    queue = await filled(row("a"), row("a"), maxsize=4096)
+    assert repr(queue) == str(queue) == "<RowQueue 2 of 4096 rows, 1 of them waiting>"
+
+
+# ---- the end --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+@virtual_time
+async def test_closing_an_empty_queue_tells_every_taker(count: int) -> None:
+    """All who wait get None, and so does everybody who comes later."""
+    queue = RowQueue(1)
+    waiting = takers(queue, count)
+    await settle()
+    queue.close()
+    await settle()
+    assert done(waiting) == [None] * count
+    assert [await queue.take(), await queue.get(), queue.get_nowait(), queue.qsize()] == [None, None, None, 0]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+@virtual_time
+async def test_rows_inside_a_closed_queue_are_handed_out_first(count: int) -> None:
+    """A row in a line whose release is still to come keeps takers waiting; after the last row all get None."""
+    queue = await filled(row("a", 1), row("a", 2), maxsize=2)
+    queue.close()
+    queue.close()
+    waiting = takers(queue, count)
+    await settle()
+    assert done(waiting) == [row("a", 1)]
+    queue.release("a")
+    await settle()
+    assert done(waiting) == [row("a", 1), row("a", 2), *[None] * (count - 2)]
+    queue.release("a")
+    assert await queue.take() is None
+
+
+@virtual_time
+async def test_a_put_after_closing_is_an_error() -> None:
+    """Whoever puts a row too late hears of it, also those who waited for room, though rows are still inside."""
+    queue = await filled(row("a"), maxsize=1)
+    puts = [asyncio.create_task(queue.put(row("b", line))) for line in range(3)]
+    await settle()
+    queue.shutdown()
+    await settle()
+    assert [type(put.exception()) for put in puts] == [QueueClosedError] * 3
+    with pytest.raises(QueueClosedError, match="after it was closed"):
+        await queue.put(row("c"))
+    assert [await queue.take(), await queue.take()] == [row("a"), None]
+
+
+@virtual_time
+async def test_the_queue_neither_takes_nor_loses_what_it_should_not() -> None:
+    """None is no row, and there is no closing that drops rows."""
+    queue = await filled(row("a"))
+    with pytest.raises(ValueError, match="None is no row"):
+        await queue.put(None)
+    with pytest.raises(ValueError, match="drops no rows"):
+        queue.shutdown(immediate=True)
+    assert await queue.take() == row("a")
+
+
+# ---- all of it ------------------------------------------------------------------------------------------------------
+
+
+async def stubborn(chance: Random, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Put or take; or give up midway, and begin again."""
+    while True:
+        task = asyncio.create_task(act())
+        await asyncio.wait([task], timeout=chance.choice([0.25, 0.5]))
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            return task.result()
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("aaabcdef"), max_size=60), st.integers(1, 8), st.integers(1, 6), st.randoms())
+@virtual_time
+async def test_every_row_comes_out_once_in_order_and_alone(
+    channels: list[str], maxsize: int, workers: int, chance: Random
+) -> None:
+    """However reader and workers take turns, give up and begin again: once, in order, one of a channel at a time."""
+    queue, taken, held = RowQueue(maxsize), list[Row](), set[str]()
+    rows = [row(channel, line) for line, channel in enumerate(channels)]
+
+    async def read() -> None:
+        for each in rows:
+            await stubborn(chance, partial(queue.put, each))
+            assert queue.qsize() <= maxsize
+        queue.close()
+
+    async def work() -> None:
+        while each := await stubborn(chance, queue.take):
+            assert each.channel_sid not in held
+            held.add(each.channel_sid)
+            taken.append(each)
+            await asyncio.sleep(chance.choice([0, 0.25, 0.5]))
+            held.remove(each.channel_sid)
+            queue.release(each.channel_sid)
+
+    await asyncio.gather(read(), *(work() for _ in range(workers)))
+    assert sorted(taken, key=lambda each: each.line) == rows
+    assert sorted(taken, key=lambda each: each.channel_sid) == sorted(rows, key=lambda each: each.channel_sid)
+    assert (queue.qsize(), queue.waiting) == (0, 0)

@@ -1,0 +1,306 @@
+import sqlite3
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from hashlib import blake2b
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.ledger_contract import SOURCE, Desk, bring_to
+from tests.samples_of import row
+from tests.test_ledger_sqlite import SqlitePlace
+from worker.errors import LedgerError, LedgerRefusedError
+from worker.ledger import Finding
+from worker.ledger.sqlite import SqliteLedger
+from worker.ledger.survey import Survey
+from worker.model import Misfit, Problem, Row, State
+
+NAMES = {1: "a.csv", 2: "b.csv"}
+
+
+@pytest.fixture
+def survey() -> Iterator[Survey]:
+    """Return a survey with nothing to compare with but the input itself."""
+    with Survey(None, NAMES) as survey:
+        yield survey
+
+
+def item(key: str, line: int, *, content: str = "", source: int = 1) -> Row:
+    """Return a row with this key."""
+    return row(0, key=key, content=content, line=line)._replace(source=source)
+
+
+def places(findings: list[Finding]) -> list[tuple[str, int, str]]:
+    """Return kind, line and reason of findings."""
+    return [(finding.kind, finding.line, finding.reason) for finding in findings]
+
+
+# ---- the input alone ------------------------------------------------------------------------------------------------
+
+
+def test_new_rows_are_sent_in_their_order(survey: Survey) -> None:
+    """Rows that nobody knows go through as they came, and the batch says how far it was read."""
+    batch = [item(key, line) for line, key in enumerate("cab", 2)]
+    surveyed = survey.sort(batch)
+    assert surveyed.send == batch
+    assert (surveyed.read, surveyed.source, surveyed.last_line) == (3, 1, 4)
+    assert surveyed.counts == {}
+    assert surveyed.findings == []
+
+
+def test_an_empty_batch_is_nothing(survey: Survey) -> None:
+    """A batch without rows counts nothing."""
+    surveyed = survey.sort([])
+    assert (surveyed.read, surveyed.send, surveyed.findings, surveyed.counts) == (0, [], [], {})
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one batch", "in two batches"])
+def test_the_same_row_twice_counts_once(survey: Survey, *, apart: bool) -> None:
+    """The first one counts, each later one is a duplicate that names the first one's place; no record is kept."""
+    first, second, third = (item("k", line) for line in (2, 7, 9))
+    batches = [[first], [second], [third]] if apart else [[first, second, third]]
+    results = [survey.sort(batch) for batch in batches]
+    assert [sent for result in results for sent in result.send] == [first]
+    findings = [finding for result in results for finding in result.findings]
+    reason = "the same as a.csv:2, which counts"
+    assert findings == [Finding("duplicate", 1, line, "k", "duplicate", reason) for line in (7, 9)]
+    assert sum(result.counts.get("duplicate", 0) for result in results) == 2
+
+
+def test_the_same_row_in_two_files_counts_where_it_came_first(survey: Survey) -> None:
+    """The order of the inputs decides; the message names the other file."""
+    survey.sort([item("k", 99)])
+    surveyed = survey.sort([item("k", 2, source=2)])
+    assert surveyed.send == []
+    assert surveyed.source == 2
+    assert places(surveyed.findings) == [("duplicate", 2, "the same as a.csv:99, which counts")]
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one batch", "in two batches"])
+def test_one_key_with_two_contents_is_a_conflict(survey: Survey, *, apart: bool) -> None:
+    """The second content is rejected with its record, and names the first place, whatever stands between."""
+    first, other, same = item("k", 2), item("k", 5, content="x"), item("k", 8)
+    results = [survey.sort([each]) for each in (first, other, same)] if apart else [survey.sort([first, other, same])]
+    assert [sent for result in results for sent in result.send] == [first]
+    assert [finding for result in results for finding in result.findings] == [
+        Finding("rejected", 1, 5, "k", "key_conflict", "another row has this key: a.csv:2", other.text),
+        Finding("duplicate", 1, 8, "k", "duplicate", "the same as a.csv:2, which counts"),
+    ]
+
+
+def test_an_input_without_a_name_is_still_placed(survey: Survey) -> None:
+    """A place in an input that nobody named is told by its line."""
+    survey.sort([item("k", 3, source=9)])
+    assert places(survey.sort([item("k", 4, source=9)]).findings) == [
+        ("duplicate", 4, "the same as input:3, which counts")
+    ]
+
+
+def test_misfits_are_rejected_here(survey: Survey) -> None:
+    """A record that cannot become a row is rejected with its reason and its record, and is no first of its key."""
+    misfit = Misfit("k", 1, 2, Problem("bad_field", "type: is missing"), "record\n")
+    nameless = Misfit(None, 1, 3, Problem("bad_record", "has 3 columns"), "x\n")
+    surveyed = survey.sort([misfit, nameless, item("k", 4)])
+    assert surveyed.findings == [
+        Finding("rejected", 1, 2, "k", "bad_field", "type: is missing", "record\n"),
+        Finding("rejected", 1, 3, None, "bad_record", "has 3 columns", "x\n"),
+    ]
+    assert surveyed.counts == {"rejected": 2}
+    assert [sent.line for sent in surveyed.send] == [4]
+    assert survey.sort([misfit._replace(line=9)]).last_line == 9
+
+
+# ---- beside a ledger ------------------------------------------------------------------------------------------------
+
+COUNTED = {
+    State.STARTED: "in_doubt",
+    State.CREATED: "already_done",
+    State.EXISTED: "already_done",
+    State.REJECTED: "rejected",
+    State.PARKED: "parked",
+    State.WAIVED: "waived",
+    State.FAILED: None,
+    State.IN_DOUBT: "in_doubt",
+    State.CLOSED: "already_done",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> SqlitePlace:
+    """Return a folder with no ledger yet."""
+    return SqlitePlace(tmp_path / "imports.db")
+
+
+@pytest.fixture
+def desk(place: SqlitePlace) -> Iterator[Desk]:
+    """Return a new ledger in its first run; it stays open for writing while the input is surveyed."""
+    ledger: SqliteLedger
+    with closing(place.open()) as ledger:
+        yield Desk(ledger)
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_ledger_decides_about_rows_that_it_knows(place: SqlitePlace, desk: Desk, state: State) -> None:
+    """What is done, refused, signed off or in doubt is counted and not sent; what failed is sent again."""
+    known = desk.row(1)
+    bring_to(desk, place, known, state)
+    with Survey(place.path, NAMES) as survey:
+        surveyed = survey.sort([known])
+        again = survey.sort([known])
+    bucket = COUNTED[state]
+    assert surveyed.counts == ({bucket: 1} if bucket else {})
+    assert surveyed.send == ([] if bucket else [known])
+    assert surveyed.findings == []
+    assert again.counts == {"duplicate": 1}
+
+
+@pytest.mark.parametrize("state", State)
+def test_other_content_than_the_ledgers_is_reported(place: SqlitePlace, desk: Desk, state: State) -> None:
+    """A repaired row is sent when its refusal ends; where the ledger stays as it is, the change is reported."""
+    known = desk.row(1, key="k")
+    bring_to(desk, place, known, state)
+    repaired = desk.row(1, key="k", content="new")
+    with Survey(place.path, {desk.source: "a.csv"}) as survey:
+        surveyed = survey.sort([repaired])
+    if state in {State.REJECTED, State.PARKED, State.FAILED}:
+        assert (surveyed.send, surveyed.counts, surveyed.findings) == ([repaired], {}, [])
+        return
+    bucket = COUNTED[state]
+    assert bucket is not None
+    assert surveyed.send == []
+    assert surveyed.counts == {bucket: 1, "changed": 1}
+    [finding] = surveyed.findings
+    assert (finding.kind, finding.code, finding.line, finding.record) == ("changed", "changed", 3, repaired.text)
+    assert (
+        finding.reason == f"other content than the row with this key that is {state.value} already (a.csv:3); not sent"
+    )
+
+
+def test_a_change_against_an_earlier_input_says_so(place: SqlitePlace, desk: Desk) -> None:
+    """When the first place was in a file of another run, its name is not known here."""
+    bring_to(desk, place, desk.row(1, key="k"), State.CREATED)
+    with Survey(place.path, {}) as survey:
+        [finding] = survey.sort([desk.row(1, key="k", content="new")]).findings
+    assert "(an earlier input:3)" in finding.reason
+
+
+def test_a_survey_sees_what_is_written_meanwhile(place: SqlitePlace, desk: Desk) -> None:
+    """Each batch is compared with the ledger as it is then, and never keeps the writer waiting."""
+    with Survey(place.path, NAMES) as survey:
+        assert survey.sort([item("other", 2)]).counts == {}
+        known = desk.row(1)
+        bring_to(desk, place, known, State.CREATED)
+        assert survey.sort([known]).counts == {"already_done": 1}
+
+
+def test_a_survey_needs_a_ledger_that_is_one(place: SqlitePlace) -> None:
+    """A ledger that is not there is refused before anything is read."""
+    with pytest.raises(LedgerRefusedError):
+        Survey(place.path, NAMES)
+
+
+def test_a_ledger_that_breaks_on_the_way_is_an_error(place: SqlitePlace, desk: Desk) -> None:
+    """When keys can no longer be compared, reading stops: nothing may be sent on a guess."""
+    assert desk.run
+    with Survey(place.path, NAMES) as survey:
+        with closing(sqlite3.connect(place.path)) as vandal, vandal:
+            vandal.execute("ALTER TABLE rows RENAME TO gone")
+        with pytest.raises(LedgerError, match="the keys of the input could not be compared"):
+            survey.sort([item("k", 2)])
+
+
+# ---- size -----------------------------------------------------------------------------------------------------------
+
+
+def test_keys_are_not_held_in_memory(survey: Survey) -> None:
+    """100,000 keys and as many repetitions are told apart, in the memory of a few batches and a bounded cache."""
+    digests = [blake2b(str(number).encode(), digest_size=16) for number in range(100_000)]
+    made = row(0)
+    counts: Counter[str] = Counter()
+    sent = 0
+    assert survey._seen.execute("PRAGMA cache_size").fetchone()[0] == -2000
+    survey._seen.execute("PRAGMA cache_size = -800")  # so that 100,000 keys, some 6 MB, do not fit into it
+    tracemalloc.start()
+    try:
+        for line, start in enumerate([*range(0, 100_000, 512), *range(0, 100_000, 512)]):
+            batch = [
+                made._replace(key=digest.hexdigest(), fingerprint=digest.digest(), line=line)
+                for digest in digests[start : start + 512]
+            ]
+            surveyed = survey.sort(batch)
+            counts.update(surveyed.counts)
+            sent += len(surveyed.send)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (sent, counts) == (100_000, {"duplicate": 100_000})
+    assert peak < 3_000_000  # a set of these keys alone takes 12 MB
+    assert any("etilqs" in str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+
+# ---- any input ------------------------------------------------------------------------------------------------------
+
+RECORDS = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz"), st.booleans()), max_size=60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(records=RECORDS, size=st.integers(1, 10), held=st.dictionaries(st.sampled_from("abcd"), st.sampled_from(State)))
+def test_every_row_is_counted_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: list[tuple[str, str, bool]],
+    size: int,
+    held: dict[str, State],
+) -> None:
+    """Whatever is read, in whatever batches, beside whatever ledger: sent and counted add up to read."""
+    place = SqlitePlace(tmp_path_factory.mktemp("any") / "imports.db")
+    ledger: SqliteLedger
+    with closing(place.open()) as ledger:
+        ledger._connection.execute("PRAGMA synchronous = OFF")
+        desk = Desk(ledger)
+        for key, state in held.items():
+            bring_to(desk, place, item(key, 1, content="x")._replace(source=desk.source), state)
+        batch: list[Row | Misfit] = [
+            item(key, line, content=content) if fits else Misfit(key, 1, line, Problem("bad", "is bad"), "x\n")
+            for line, (key, content, fits) in enumerate(records, 2)
+        ]
+        with Survey(place.path, NAMES) as survey:
+            results = [survey.sort(batch[start : start + size]) for start in range(0, len(batch), size)]
+    counts: Counter[str] = Counter()
+    for result in results:
+        counts.update(result.counts)
+        counts["sent"] += len(result.send)
+    assert +counts == model(records, held)
+    changed = counts.pop("changed", 0)
+    assert sum(counts.values()) == sum(result.read for result in results) == len(records)
+    kinds = Counter(finding.kind for result in results for finding in result.findings)
+    assert (kinds["changed"], kinds["duplicate"]) == (changed, counts["duplicate"])
+
+
+def model(records: list[tuple[str, str, bool]], held: dict[str, State]) -> Counter[str]:
+    """Count with a dictionary of all keys, as the survey must without one. held: key → state, with content x."""
+    seen: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for key, content, fits in records:
+        if not fits:
+            counts["rejected"] += 1
+        elif key in seen:
+            counts["duplicate" if seen[key] == content else "rejected"] += 1
+        else:
+            seen[key] = content
+            bucket = COUNTED[held[key]] if key in held else None
+            other = content != "x"
+            if bucket is None or (other and held[key] in {State.REJECTED, State.PARKED}):
+                counts["sent"] += 1
+            else:
+                counts[bucket] += 1
+                counts["changed"] += other
+    return +counts
+
+
+def test_inputs_have_their_numbers_from_the_ledger(desk: Desk) -> None:
+    """Two files of one run are told apart by the numbers that the ledger gave."""
+    assert desk.ledger.register(SOURCE._replace(path="/data/b.csv")) != desk.source

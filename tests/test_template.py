@@ -1,0 +1,110 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.errors import ConfigError
+from worker.template import as_text, parse
+
+RECORD = {"first": "Ada", "last": "King", "empty": "", "null": None, "number": 7, "yes": True, "list": [1, "é"]}
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "columns"),
+    [
+        ("", "", ()),
+        ("customer", "customer", ()),
+        ("{first}", "Ada", ("first",)),
+        ("{ first }", "Ada", ("first",)),
+        ("{first} {last}", "Ada King", ("first", "last")),
+        ("agent:{number}", "agent:7", ("number",)),
+        ("{{{first}}}", "{Ada}", ("first",)),
+        ("{{first}}", "{first}", ()),
+        ("}}{{", "}{", ()),
+        ("{first}\n{last}", "Ada\nKing", ("first", "last")),
+        ("{first}{first}", "AdaAda", ("first", "first")),
+        ("{yes}{list}", 'true[1,"é"]', ("yes", "list")),
+        ("{first}{empty}", "Ada", ("first", "empty")),
+        ("x{empty}", None, ("empty",)),
+        ("x{null}{absent}", None, ("null", "absent")),
+    ],
+)
+def test_a_template_renders_constants_and_columns(template: str, text: str | None, columns: tuple[str, ...]) -> None:
+    """Nothing comes of it when it reads columns and all are empty; a constant is always there."""
+    parsed = parse(template, "mapping.type")
+    assert (parsed.render(RECORD), parsed.columns) == (text, columns)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{", "lone { at character 1; write {{ for itself"),
+        ("a}", "lone } at character 2; write }} for itself"),
+        ("{{a}", "lone } at character 4; write }} for itself"),
+        ("{first}{last", "lone { at character 8; write {{ for itself"),
+        ("{a{b}}", "lone { at character 1; write {{ for itself"),
+        ("x{}", "empty {} at character 2; name a column inside"),
+        ("x{ }", "empty {} at character 2; name a column inside"),
+    ],
+)
+def test_a_template_that_cannot_be_parsed_says_where(template: str, says: str) -> None:
+    """The key path, the place, and what to write instead."""
+    with pytest.raises(ConfigError) as caught:
+        parse(template, "mapping.type")
+    assert str(caught.value) == f"mapping.type: {says}"
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("{list}", [1, "é"]),
+        ("{number}", 7),
+        ("{yes}", True),
+        ("{first}", "Ada"),
+        ("{empty}", None),
+        ("{null}", None),
+        ("{absent}", None),
+        ("to", "to"),
+        ("{number} ", "7 "),
+        ("{empty}{null}", None),
+    ],
+)
+def test_a_lone_column_keeps_its_own_json_value(template: str, value: object) -> None:
+    """A number stays a number; in company it becomes text."""
+    assert parse(template, "mapping.type").value(RECORD) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("é", "é"), (None, ""), (True, "true"), (1.5, "1.5"), ({"a": [None]}, '{"a":[null]}'), ("", "")],
+)
+def test_a_value_as_text_is_json_unless_it_is_text(value: object, text: str) -> None:
+    """JSON without spaces, and nothing for null."""
+    assert as_text(value) == text
+
+
+NAMES = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), min_size=1).map(str.strip)
+CONSTANTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+PIECES = st.lists(CONSTANTS.map(lambda text: (text, None)) | st.tuples(CONSTANTS, NAMES.filter(bool)), max_size=8)
+
+
+@given(PIECES)
+def test_any_template_renders_to_its_pieces_one_after_the_other(pieces: list[tuple[str, str | None]]) -> None:
+    """Constants of any characters, braces doubled, and columns of any name give their concatenation."""
+    values = {name: text for text, name in pieces if name is not None}
+    template = "".join(
+        text.replace("{", "{{").replace("}", "}}") if name is None else f"{{{name}}}" for text, name in pieces
+    )
+    expected = "".join(text if name is None else values[name] for text, name in pieces)
+    assert parse(template, "source.key").render(values) == expected
+
+
+@given(st.text(alphabet="{}ab "))
+def test_any_text_is_a_template_or_a_config_error(text: str) -> None:
+    """Nothing else comes out of the parser, and what it takes loses nothing."""
+    try:
+        parsed = parse(text, "source.key")
+    except ConfigError as error:
+        assert str(error).startswith("source.key: ")  # noqa: PT017 - either is right, for different texts
+    else:
+        written = "".join(piece * 2 if piece in {"{", "}"} else piece or "{}" for piece, _ in parsed.pieces)
+        assert len(written) + sum(len(column) for column in parsed.columns) <= len(text)

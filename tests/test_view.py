@@ -1,0 +1,298 @@
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ledger_contract import OUTCOMES, SOURCE, Desk, at_work, bring_to
+from tests.test_ledger_sqlite import SqlitePlace
+from worker.errors import LedgerError, LedgerRefusedError
+from worker.ledger import Finding, Intent
+from worker.ledger.view import COLUMNS, Group, View
+from worker.model import Rejected, State
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> SqlitePlace:
+    """Return a folder with no ledger yet."""
+    return SqlitePlace(tmp_path / "imports.db")
+
+
+@pytest.fixture
+def desk(place: SqlitePlace) -> Iterator[Desk]:
+    """Return a new ledger in its first run."""
+    with at_work(place) as desk:
+        yield desk
+
+
+def rejected(desk: Desk, line: int, reason: str = "type: is missing") -> Finding:
+    """Return a local rejection."""
+    return Finding("rejected", desk.source, line, None, "bad_field", reason, f"record {line}\n")
+
+
+def exported(place: SqlitePlace, *states: str, run: int | None = None) -> list[tuple[int, str]]:
+    """Return line and state of what is exported."""
+    with View(place.path) as view:
+        return [(found[COLUMNS.index("line")], found[COLUMNS.index("state")]) for found in view.export(states, run)]
+
+
+# ---- status ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_ledger_shows_nothing(desk: Desk, place: SqlitePlace) -> None:
+    """Before a row is sent there are no counts, no groups and nothing to export, only a run."""
+    with View(place.path) as view:
+        assert (view.counts(), view.groups(), list(view.export())) == ({}, [], [])
+        run = view.last_run()
+    assert run is not None
+    assert run.number == desk.run
+
+
+def test_a_ledger_without_a_run_says_so(place: SqlitePlace) -> None:
+    """A ledger that was made and never used has no last run."""
+    place.open().close()
+    with View(place.path) as view:
+        assert view.last_run() is None
+
+
+def test_the_last_run_is_the_newest(place: SqlitePlace) -> None:
+    """Of several runs the one that began last is shown."""
+    for code in (3, 0):
+        with at_work(place) as desk:
+            desk.ledger.end_run(code, f"exit {code}", "{}")
+    with View(place.path) as view:
+        run = view.last_run()
+    assert run is not None
+    assert (run.number, run.exit_code, run.reason) == (2, 0, "exit 0")
+
+
+def test_rows_are_counted_by_state(desk: Desk, place: SqlitePlace) -> None:
+    """Every state has its count; states without rows are left out."""
+    for number, state in enumerate(State):
+        bring_to(desk, place, desk.row(number), state)
+    bring_to(desk, place, desk.row(100), State.CREATED)
+    with View(place.path) as view:
+        assert view.counts() == {state.value: 2 if state is State.CREATED else 1 for state in State}
+
+
+def test_local_rejections_count_while_they_stand(place: SqlitePlace) -> None:
+    """Rows rejected here and rows rejected by the API are one count; what was retired and duplicates are not in it."""
+    with at_work(place) as desk:
+        bring_to(desk, place, desk.row(1), State.REJECTED)
+        duplicate = Finding("duplicate", desk.source, 9, "k", "duplicate", "the same as a.csv:2, which counts")
+        desk.ledger.write([rejected(desk, 2), rejected(desk, 5), duplicate])
+        with View(place.path) as view:
+            assert view.counts() == {"rejected": 3}
+    with at_work(place) as desk:
+        desk.ledger.supersede(desk.source, 2)
+        with View(place.path) as view:
+            assert view.counts() == {"rejected": 2}
+
+
+def test_local_rejections_alone_are_counted(desk: Desk, place: SqlitePlace) -> None:
+    """A ledger in which no row was sent yet counts what reading rejected."""
+    desk.ledger.write([rejected(desk, 2)])
+    with View(place.path) as view:
+        assert view.counts() == {"rejected": 1}
+
+
+def test_what_needs_something_is_grouped_by_its_reason(place: SqlitePlace) -> None:
+    """The largest group comes first, with an example; what is done, under way or signed off needs nothing."""
+    with at_work(place) as desk:
+        desk.ledger.write([rejected(desk, 90), rejected(desk, 91, "old")])
+    with at_work(place) as desk:
+        desk.ledger.supersede(desk.source, 91)
+        for number, state in enumerate(State):
+            bring_to(desk, place, desk.row(number), state)
+        for number in (20, 21):
+            desk.bring(desk.row(number), Rejected("20001", "Type is wrong"))
+        desk.ledger.write([rejected(desk, 50), rejected(desk, 51)])
+    with View(place.path) as view:
+        groups = view.groups()
+    line = {state: number + 2 for number, state in enumerate(State)}
+    assert groups == [
+        Group("rejected", "20001", "Type is wrong", 3, groups[0].example),
+        Group("rejected", "bad_field", "type: is missing", 2, "/data/a.csv:50"),
+        Group("failed", "503", "used up its attempts", 1, f"/data/a.csv:{line[State.FAILED]}"),
+        Group("in_doubt", "timeout", "no answer in time", 1, f"/data/a.csv:{line[State.IN_DOUBT]}"),
+        Group("parked", "45354", "the channel is closed", 1, f"/data/a.csv:{line[State.PARKED]}"),
+    ]
+    assert groups[0].example in {f"/data/a.csv:{number}" for number in (line[State.REJECTED], 22, 23)}
+
+
+# ---- export ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_columns_are_the_contract() -> None:
+    """Scripts read these columns in this order."""
+    assert ",".join(COLUMNS) == (
+        "key,source,line,state,sid,interaction_sid,channel_sid,type,code,reason,http_status,"
+        "attempts,request_id,reconciled,run,started_at,settled_at"
+    )
+
+
+def test_a_row_and_a_local_rejection_have_all_columns(desk: Desk, place: SqlitePlace) -> None:
+    """What is not known is null; rows come first, local rejections after them."""
+    wanted = desk.row(1)
+    desk.bring(wanted, OUTCOMES[0], attempts=2)
+    desk.ledger.write([rejected(desk, 7)])
+    with closing(sqlite3.connect(place.path)) as clock, clock:
+        clock.execute("UPDATE rows SET started_at = 1767323045006, settled_at = 1767323045999")
+    with View(place.path) as view:
+        first, second = (dict(zip(COLUMNS, found, strict=True)) for found in view.export())
+    assert first == {
+        "key": wanted.key,
+        "source": SOURCE.path,
+        "line": wanted.line,
+        "state": "created",
+        "sid": getattr(OUTCOMES[0], "sid", None),
+        "interaction_sid": wanted.interaction_sid,
+        "channel_sid": wanted.channel_sid,
+        "type": "customer",
+        "code": None,
+        "reason": None,
+        "http_status": None,
+        "attempts": 2,
+        "request_id": None,
+        "reconciled": 0,
+        "run": desk.run,
+        "started_at": "2026-01-02T03:04:05.006Z",
+        "settled_at": "2026-01-02T03:04:05.999Z",
+    }
+    said: dict[str, Any] = {
+        "source": SOURCE.path,
+        "line": 7,
+        "state": "rejected",
+        "code": "bad_field",
+        "reason": "type: is missing",
+        "attempts": 0,
+        "reconciled": 0,
+        "run": desk.run,
+    }
+    assert second == dict.fromkeys(COLUMNS) | said
+
+
+@pytest.mark.parametrize("moment", [0, 999, 1000, 951782400001, 253402300799999])
+def test_times_are_rfc_3339_with_milliseconds(desk: Desk, place: SqlitePlace, moment: int) -> None:
+    """Any moment comes out in UTC, to the millisecond."""
+    desk.intend(desk.row(1))
+    with closing(sqlite3.connect(place.path)) as clock, clock:
+        clock.execute("UPDATE rows SET started_at = ?", (moment,))
+    [found] = place.rows()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["started_at"])
+    with closing(sqlite3.connect(":memory:")) as clock:
+        query = "SELECT CAST(round((julianday(?) - 2440587.5) * 86400000) AS INTEGER)"
+        assert clock.execute(query, (found["started_at"],)).fetchone()[0] == moment
+    assert found["settled_at"] is None
+
+
+def test_rows_come_in_the_order_in_which_they_were_first_sent(desk: Desk, place: SqlitePlace) -> None:
+    """Neither the state nor a later attempt moves a row."""
+    rows = [desk.row(number) for number in (5, 3, 9, 1)]
+    for wanted in rows:
+        desk.bring(wanted, OUTCOMES[4])
+    desk.bring(rows[0], OUTCOMES[0])
+    lines = [each.line for each in rows]
+    assert [line for line, _ in exported(place)] == lines
+    assert [line for line, _ in exported(place, "failed", "created")] == lines
+
+
+@pytest.mark.parametrize(
+    ("states", "lines"),
+    [
+        ((), [2, 3, 4, 5, 6, 7, 30]),
+        (("created",), [2]),
+        (("rejected",), [4, 30]),
+        (("failed", "parked"), [5, 6]),
+        (("started",), []),
+        (("'; DROP TABLE rows --",), []),
+    ],
+)
+def test_only_the_states_asked_for_are_exported(
+    desk: Desk, place: SqlitePlace, states: tuple[str, ...], lines: list[int]
+) -> None:
+    """Local rejections belong to rejected; an unknown state matches nothing."""
+    for number, outcome in enumerate(OUTCOMES):
+        desk.bring(desk.row(number), outcome)
+    desk.ledger.write([rejected(desk, 30)])
+    assert [line for line, _ in exported(place, *states)] == lines
+
+
+def test_a_runs_export_holds_what_it_brought_about(place: SqlitePlace) -> None:
+    """A row belongs to the run that sent it last; a local rejection to the run that found it, also when retired."""
+    with at_work(place) as desk:
+        desk.bring(desk.row(0), OUTCOMES[0])
+        desk.bring(desk.row(1), OUTCOMES[4])
+        desk.ledger.write([rejected(desk, 30), rejected(desk, 40)])
+    with at_work(place) as desk:
+        desk.bring(desk.row(1), OUTCOMES[0])
+        desk.ledger.write([rejected(desk, 30)])
+        desk.ledger.supersede(desk.source, 30)
+    assert exported(place, run=1) == [(2, "created"), (30, "rejected"), (40, "rejected")]
+    assert exported(place, run=2) == [(3, "created"), (30, "rejected")]
+    assert exported(place, "created", run=2) == [(3, "created")]
+    assert exported(place, "rejected", run=2) == [(30, "rejected")]
+    assert exported(place, run=3) == []
+    assert exported(place) == [(2, "created"), (3, "created"), (40, "rejected"), (30, "rejected")]
+
+
+# ---- beside a run ---------------------------------------------------------------------------------------------------
+
+
+def test_a_half_read_export_does_not_disturb_the_writer(desk: Desk, place: SqlitePlace) -> None:
+    """While somebody exports slowly the run goes on; the export shows the rows as they were when it began."""
+    numbers = [desk.intend(desk.row(number)) for number in range(50)]
+    with View(place.path) as view:
+        rows = view.export()
+        first = next(rows)
+        answers = desk.ledger.write([Intent(desk.row(number)) for number in range(50, 100)])
+        assert len({*numbers, *answers}) == 100
+        assert len([first, *rows]) == 50
+        assert len(list(view.export())) == 100
+
+
+def test_an_export_that_nobody_reads_to_its_end_can_be_left(desk: Desk, place: SqlitePlace) -> None:
+    """Closing a look in the middle is allowed, and lets go of the ledger."""
+    for number in range(5):
+        desk.intend(desk.row(number))
+    with View(place.path) as view, closing(view.export()) as rows:
+        next(rows)
+    desk.intend(desk.row(9))
+
+
+def test_looking_writes_nothing(desk: Desk, place: SqlitePlace) -> None:
+    """The connection of a look is read-only, whatever is asked of it."""
+    desk.intend(desk.row(1))
+    with View(place.path) as view, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        view._connection.execute("DELETE FROM payloads")
+
+
+def test_a_look_after_a_crash_takes_nothing_over(place: SqlitePlace) -> None:
+    """Only the next writer may say that a started row is in doubt; looking leaves it as it is."""
+    with at_work(place) as desk:
+        desk.intend(desk.row(1))
+    for _ in range(2):
+        with View(place.path) as view:
+            assert view.counts() == {"started": 1}
+
+
+def test_a_look_needs_a_ledger(place: SqlitePlace) -> None:
+    """Looking makes nothing: without a ledger it is refused."""
+    with pytest.raises(LedgerRefusedError, match="there is no ledger at"):
+        View(place.path)
+    assert not place.path.exists()
+
+
+def test_a_look_at_a_broken_ledger_is_an_error(desk: Desk, place: SqlitePlace) -> None:
+    """What cannot be read is said, wherever it is met."""
+    assert desk.run
+    with View(place.path) as view:
+        with closing(sqlite3.connect(place.path)) as vandal, vandal:
+            vandal.execute("ALTER TABLE findings RENAME TO gone")
+            vandal.execute("ALTER TABLE runs RENAME TO gone_too")
+        for look in (view.counts, view.groups, view.last_run, lambda: list(view.export())):
+            with pytest.raises(LedgerError, match="the ledger cannot be read"):
+                look()

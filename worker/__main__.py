@@ -1,0 +1,5 @@
+"""`python -m worker` is `flex-import`."""
+
+from worker.cli import main
+
+main()

@@ -1,0 +1,198 @@
+"""The command line: parse, call a command, turn what stops it into one message and one exit code.
+
+Heavy rooms are imported by the command that needs them, so that `--help` and `status` start at once.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from worker import __version__
+from worker.errors import LedgerHeldError, WorkerError
+from worker.model import Exit, State
+
+_STDIN = "\0stdin"
+"""Stands for a lone `-` while the words are parsed; no argument can hold a NUL, so nothing else is meant by it."""
+
+IMPORT = Group.create_ordered("Import")
+LOOK = Group.create_ordered("Look")
+CARE = Group.create_ordered("Care")
+
+app = App(
+    name="flex-import",
+    help="Adds participants to Twilio Flex interaction channels from CSV or NDJSON: each row once.",
+    version=__version__,
+    version_flags=["--version"],
+    help_format="plaintext",
+)
+
+Files = Annotated[list[str], Parameter(help="CSV or NDJSON files, globs, or - for stdin.")]
+ConfigFile = Annotated[
+    Path | None, Parameter(name="--config", help="Settings; else $FLEX_IMPORT_CONFIG, else ./config.toml.")
+]
+LedgerFile = Annotated[Path | None, Parameter(name="--ledger", help="The ledger; else ledger.path of the config.")]
+
+
+def _flag(text: str, *names: str) -> Parameter:
+    return Parameter(name=names or None, negative="", show_default=False, help=text)
+
+
+Quiet = Annotated[bool, _flag("Print nothing when all is well.", "--quiet", "-q")]
+Json = Annotated[bool, _flag("Print the result as one JSON object.", "--json")]
+
+
+@app.command(group=IMPORT)
+def check(
+    files: Files,
+    /,
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Look at every row without a network: what would be sent, what is done, what is wrong.
+
+    Example: flex-import check export.csv
+    """
+    from worker.cli.checking import check_files
+
+    return check_files(_stdin(files), config, ledger, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=IMPORT)
+def run(
+    files: Files,
+    /,
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    rate: Annotated[str | None, Parameter(help="Requests a second at most: 15, 900/m, inf.")] = None,
+    concurrency: Annotated[int | None, Parameter(help="Requests in flight at most.")] = None,
+    limit: Annotated[int | None, Parameter(help="Stop after sending this many rows.")] = None,
+    base_url: Annotated[str | None, Parameter(help="Another address of the API: an emulator's, a proxy's.")] = None,
+    new_ledger: Annotated[bool, _flag("Make the ledger; refused when there is one.")] = False,
+    yes: Annotated[bool, _flag("Do not ask.", "--yes", "-y")] = False,
+    accept_target: Annotated[bool, _flag("Go on although the ledger belongs to another target.")] = False,
+    accept_new_keys: Annotated[bool, _flag("Go on although rows get other keys than before.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Send every row that the ledger does not have yet. Run it again to resume.
+
+    Example: flex-import run export.csv --limit 10
+    """
+    from worker.cli.importing import run_files
+    from worker.cli.wiring import LedgerChoice, configure
+
+    settings = configure(
+        config,
+        ledger,
+        {"limits": {"rate_per_second": rate, "concurrency": concurrency}, "api": {"base_url": base_url}},
+    )
+    choice = LedgerChoice(new_ledger, yes, accept_target, accept_new_keys)
+    return run_files(_stdin(files), settings, choice, limit=limit, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=LOOK)
+def status(*, config: ConfigFile = None, ledger: LedgerFile = None, quiet: Quiet = False, json: Json = False) -> int:
+    """Show where the import stands, beside a run or after it.
+
+    Example: flex-import status
+    """
+    from worker.cli.looking import show_status
+
+    return show_status(config, ledger, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=LOOK)
+def export(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    state: Annotated[
+        list[State] | None, Parameter(negative="", help="Only rows in this state; may be repeated.")
+    ] = None,
+    run: Annotated[int | None, Parameter(help="Only what this run brought to its state.")] = None,
+    format: Annotated[str, Parameter(help="csv or ndjson.")] = "csv",  # noqa: A002 - the contract's name
+    output: Annotated[str, Parameter(name=["--output", "-o"], help="A file, or - for stdout.")] = "-",
+) -> int:
+    """Write the crosswalk, key to sid, and every other column.
+
+    Example: flex-import export --state created --output ids.csv
+    """
+    from worker.cli.looking import export_rows
+
+    chosen = [one.value for one in state or ()]
+    return export_rows(config, ledger, states=chosen, run=run, form=format, output=_stdin([output])[0])
+
+
+@app.command(group=CARE)
+def emulator(
+    *,
+    port: Annotated[int, Parameter(help="The port on 127.0.0.1; 0 takes a free one.")] = 8080,
+    latency: Annotated[float, Parameter(help="Seconds that each answer takes.")] = 0.0,
+    rate: Annotated[float | None, Parameter(help="Creates a second before it answers 429 (45780).")] = None,
+    concurrency: Annotated[int | None, Parameter(help="Requests at once before it answers 429 (20429).")] = None,
+    faults: Annotated[float, Parameter(help="Share of creates that go wrong, in all ways it knows.")] = 0.0,
+    forget: Annotated[bool, _flag("Keep counters only, so that millions of rows need no memory.")] = False,
+) -> int:
+    """Serve a Flex API on this machine, for trying things out.
+
+    Example: flex-import emulator --port 8080 --faults 0.05
+    """
+    from worker.cli.emulating import behave, serve_emulator
+
+    return serve_emulator(port, behave(latency, rate, concurrency, faults), remember=not forget)
+
+
+def _stdin(words: Sequence[str]) -> list[str]:
+    return ["-" if word == _STDIN else word for word in words]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    sys.exit(call(sys.argv[1:] if arguments is None else arguments))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; whatever stops it becomes a message on stderr."""
+    words = [_STDIN if word == "-" else word for word in arguments]
+    try:
+        result: Any = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as exc:
+        return _refuse(f"{exc}".replace(_STDIN, "-"), "flex-import --help shows the commands")
+    except WorkerError as exc:
+        return _stopped(exc)
+    except KeyboardInterrupt:
+        print("stopped by SIGINT before anything was sent", file=sys.stderr)
+        return Exit.SIGINT
+    except BrokenPipeError:
+        return _broken_pipe()
+    except Exception:  # noqa: BLE001 - a bug in here, whatever it is
+        traceback.print_exc()
+        print(f"exit {Exit.BUG:d}: {Exit.BUG.meaning}; rows are intact, run it again", file=sys.stderr)
+        return Exit.BUG
+    return int(result or 0)
+
+
+def _stopped(error: WorkerError) -> int:
+    code = Exit.HELD if isinstance(error, LedgerHeldError) else Exit.USAGE
+    print(f"error: {error}", file=sys.stderr)
+    print(f"exit {code:d}, nothing was sent", file=sys.stderr)
+    return code
+
+
+def _refuse(message: str, hint: str) -> int:
+    print(f"error: {message}\n{hint}\nexit {Exit.USAGE:d}, nothing was sent", file=sys.stderr)
+    return Exit.USAGE
+
+
+def _broken_pipe() -> int:
+    """The reader of our output has gone, as in `| head`: not an error, and nothing more to say."""  # noqa: D401
+    sys.stdout = None  # the interpreter must not flush it again
+    return Exit.DONE

@@ -1,0 +1,254 @@
+"""`run`: wire the rooms together, import, and give the account."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import anyio
+import structlog
+from yarl import URL
+
+from worker.api import Api
+from worker.cli.wiring import LedgerChoice, obtain_ledger
+from worker.config import Config, Credentials, is_loopback, read_credentials
+from worker.errors import LedgerError
+from worker.intake import Intake
+from worker.journal import Journal
+from worker.ledger import SourceFile
+from worker.ledger.sqlite import SqliteLedger
+from worker.ledger.survey import Survey
+from worker.ledger.view import View
+from worker.limiter import Limiter
+from worker.logs import LogObserver, configure
+from worker.model import Cause, Exit, State, Tally
+from worker.payload import Mapper
+from worker.pipeline import Pipeline
+from worker.report import Account, as_json, as_text
+from worker.rowqueue import RowQueue
+from worker.screen import Moment, show
+from worker.source import Input, find_inputs
+from worker.stopping import Stop, heed_signals
+from worker.submit import Submitter
+
+SWITCH_SECONDS = 0.0005
+"""How long the reader's thread may keep the interpreter from the event loop; Python's own 5 ms makes timers late."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What was ordered on the command line, checked."""
+
+    config: Config
+    credentials: Credentials
+    mapper: Mapper
+    choice: LedgerChoice
+    inputs: Sequence[Input]
+    limit: int | None
+    silent: bool
+
+
+def run_files(
+    files: Sequence[str], config: Config, choice: LedgerChoice, *, limit: int | None, quiet: bool, json_wanted: bool
+) -> int:
+    """Import files and print the account; returns the exit code.
+
+    Raises WorkerError for what stops it before anything is sent.
+    """
+    settings = config.settings
+    credentials = read_credentials(os.environ)
+    mapper = Mapper(settings.mapping, settings.source.key)
+    inputs = find_inputs(files)
+    log = configure(form=settings.log.format, level=settings.log.level, file=settings.log.file, quiet=quiet)
+    order = _Order(config, credentials, mapper, choice, inputs, limit, silent=quiet or json_wanted)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        account = anyio.run(_import, order)
+    finally:
+        if log:
+            log.close()
+    code = account.exit_code
+    if json_wanted:
+        print(json.dumps(as_json(account)))
+    elif not quiet or code is not Exit.DONE:
+        print(as_text(account))
+    return code
+
+
+async def _import(order: _Order) -> Account:
+    settings = order.config.settings
+    async with Intake(order.inputs, settings.source, order.mapper) as intake:
+        input_rows = await intake.count()
+        ledger = obtain_ledger(order.config, order.credentials, order.mapper, order.choice)
+        try:
+            return await _Run(order, ledger, Tally(input_rows)).send(intake)
+        finally:
+            ledger.close()
+
+
+class _Run:
+    """One run on an open ledger."""
+
+    def __init__(self, order: _Order, ledger: SqliteLedger, tally: Tally) -> None:
+        self._order = order
+        self._settings = order.config.settings
+        self._ledger = ledger
+        self._tally = tally
+        self._stop = Stop()
+        self._number = ledger.start_run("run")
+        self._limiter = Limiter(self._settings.limits.rate_per_second)
+        self._queue = RowQueue(self._settings.source.queue_rows)
+        self._observer = LogObserver(self._number)
+
+    async def send(self, intake: Intake) -> Account:
+        """Import, record how it ended, and return the account."""
+        self._announce()
+        began = time.monotonic()
+        await self._pump(intake)
+        account = self._account(time.monotonic() - began)
+        structlog.get_logger().info("run.finished", **as_json(account))
+        return account
+
+    async def _pump(self, intake: Intake) -> None:
+        settings = self._settings
+        host = URL(settings.api.url).host or ""
+        api = Api(
+            settings.api.url,
+            self._order.credentials.user,
+            self._order.credentials.secret.get_secret_value(),
+            concurrency=settings.limits.concurrency,
+            connect_timeout=settings.api.connect_timeout_seconds,
+            read_timeout=settings.api.read_timeout_seconds,
+            ca_bundle=settings.api.ca_bundle,
+            proxy=settings.api.proxy,
+            trust_environment=not is_loopback(host),
+        )
+        with Survey(self._ledger.path, intake.names) as survey:
+            try:
+                async with Journal(self._ledger) as journal, api:
+                    await self._drive(self._pipeline(journal, api), intake, survey, journal)
+            except* LedgerError as group:
+                reason = str(next(iter(_leaves(group))))
+                self._stop.drain(Cause(Exit.HALTED, f"halted: {reason}"))
+
+    def _pipeline(self, journal: Journal, api: Api) -> Pipeline:
+        submitter = Submitter(
+            api,
+            self._limiter,
+            self._settings.retry,
+            self._tally,
+            self._stop.draining,
+            on_retry=self._observer.retry_scheduled,
+        )
+        return Pipeline(
+            ledger=self._ledger,
+            journal=journal,
+            queue=self._queue,
+            limiter=self._limiter,
+            submitter=submitter,
+            tally=self._tally,
+            stop=self._stop,
+            observer=self._observer,
+            limit=self._order.limit,
+        )
+
+    async def _drive(self, pipeline: Pipeline, intake: Intake, survey: Survey, journal: Journal) -> None:
+        async def register(source: SourceFile) -> int:
+            return await journal.call(partial(self._ledger.register, source))
+
+        concurrency = self._settings.limits.concurrency
+
+        def look() -> Moment:
+            return Moment(
+                self._number,
+                self._tally,
+                self._limiter.rate,
+                concurrency,
+                pipeline.in_flight,
+                self._queue.waiting,
+            )
+
+        async with anyio.create_task_group() as aside:
+            with anyio.CancelScope() as cut:
+                if not self._order.silent:
+                    aside.start_soon(partial(show, look, interactive=sys.stderr.isatty()))
+                grace = self._settings.stop.grace_seconds
+                heed = partial(
+                    heed_signals, self._stop, cut, grace_seconds=grace, on_first=lambda: self._say_stopping(pipeline)
+                )
+                aside.start_soon(heed)
+                await pipeline.run(intake.read(survey, register), concurrency)
+            aside.cancel_scope.cancel()
+
+    def _say_stopping(self, pipeline: Pipeline) -> None:
+        if not self._order.silent:
+            grace = self._settings.stop.grace_seconds
+            print(
+                f"Stopping: {pipeline.in_flight} requests in flight, at most {grace:g} s. Once more cuts them off\n"
+                "(those rows would be in doubt).",
+                file=sys.stderr,
+            )
+
+    def _announce(self) -> None:
+        if self._order.silent:
+            return
+        with View(self._ledger.path) as view:
+            counts = view.counts()
+        done, doubt = counts.get(State.CREATED, 0), counts.get(State.IN_DOUBT, 0)
+        account = self._order.credentials.account_sid
+        masked = f", account {account[:2]}…{account[-4:]}" if account else ""
+        config = self._order.config.path or "none found, defaults"
+        print(
+            f"ledger  {shown(self._ledger.path)}: {done:,} rows created so far, {doubt:,} in doubt\n"
+            f"target  {URL(self._settings.api.url).authority}{masked}\n"
+            f"config  {config}",
+            file=sys.stderr,
+        )
+
+    def _account(self, elapsed: float) -> Account:
+        recorded = self._tally.settled
+        groups = []
+        try:
+            recorded = self._ledger.settled_by_run()
+            with View(self._ledger.path) as view:
+                groups = view.groups()
+        except LedgerError:
+            pass  # it is why the run was halted, and that is said already
+        account = Account(
+            run=self._number,
+            tally=self._tally,
+            recorded=recorded,
+            elapsed_seconds=elapsed,
+            ledger=shown(self._ledger.path),
+            inputs=sum(source.path is not None for source in self._order.inputs),
+            last_request_at=_rfc3339(self._tally.last_request) if self._tally.last_request else None,
+            causes=self._stop.causes,
+            groups=groups,
+        )
+        try:
+            self._ledger.end_run(account.exit_code, account.reason, json.dumps(as_json(account)))
+        except LedgerError as exc:
+            structlog.get_logger().error("run.unrecorded", reason=str(exc))
+        return account
+
+
+def shown(path: Path) -> str:
+    """Return a path the way a person would type it here."""
+    here = Path.cwd()
+    return f"./{path.relative_to(here)}" if path.is_relative_to(here) else str(path)
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _leaves(group: BaseExceptionGroup[LedgerError]) -> list[LedgerError]:
+    leaves: list[LedgerError] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

@@ -1,0 +1,116 @@
+"""`status` and `export`: looking at a ledger, beside a run or after it."""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from worker.cli.wiring import configure
+from worker.errors import ConfigError
+from worker.ledger.view import COLUMNS, Group, Run, View
+from worker.model import Exit, State
+from worker.report import group_lines
+
+
+def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_wanted: bool) -> int:
+    """Print where an import stands; returns exit code 0. Raises LedgerRefusedError when there is no ledger."""
+    path = configure(config, ledger, {}).ledger_path
+    with View(path) as view:
+        counts, run, groups = view.counts(), view.last_run(), view.groups()
+    if json_wanted:
+        print(json.dumps(_as_object(path, counts, run)))
+    elif not quiet:
+        print(_as_text(path, counts, run, groups))
+    return Exit.DONE
+
+
+def _as_object(path: Path, counts: dict[str, int], run: Run | None) -> dict[str, object]:
+    summary = json.loads(run.summary) if run and run.summary else None
+    return {
+        "ledger": str(path),
+        **{state.value: counts.get(state, 0) for state in State},
+        "last_run": None
+        if run is None
+        else {
+            "run": run.number,
+            "started_at": _time(run.started_at),
+            "ended_at": _time(run.ended_at),
+            "exit_code": run.exit_code,
+            "reason": run.reason,
+            "summary": summary,
+        },
+    }
+
+
+def _as_text(path: Path, counts: dict[str, int], run: Run | None, groups: Sequence[Group]) -> str:
+    lines = [f"ledger {path}"]
+    lines += [f"  {state.value.replace('_', ' '):<12}{counts[state]:>11,}" for state in State if counts.get(state)]
+    if not counts:
+        lines.append("  no rows yet")
+    if run is None:
+        lines.append("no run yet")
+    elif run.ended_at is None:
+        lines.append(f"run {run.number} began {_time(run.started_at)} and has not ended, or was killed")
+    else:
+        summary = json.loads(run.summary or "{}")
+        left = summary.get("unread", 0) + summary.get("not_sent", 0)
+        to_go = f", {left:,} rows of its input to go" if left else ""
+        lines.append(f"run {run.number} ended {_time(run.ended_at)}, exit {run.exit_code}: {run.reason}{to_go}")
+    if groups:
+        lines += ["", *group_lines(groups)]
+    return "\n".join(lines)
+
+
+def _time(milliseconds: int | None) -> str | None:
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def export_rows(
+    config: Path | None, ledger: Path | None, *, states: Sequence[str], run: int | None, form: str, output: str
+) -> int:
+    """Write the rows of a ledger as CSV or NDJSON, streaming; returns exit code 0.
+
+    Raises ConfigError for an unknown format or a file that cannot be written, LedgerRefusedError without a ledger.
+    """
+    if form not in {"csv", "ndjson"}:
+        raise ConfigError(f'--format: "{form}" is not one of csv, ndjson')
+    path = configure(config, ledger, {}).ledger_path
+    with View(path) as view, _opened(output) as stream, closing(view.export(states, run)) as rows:
+        if form == "csv":
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows(rows)
+        else:
+            flag = COLUMNS.index("reconciled")
+            for row in rows:
+                item = dict(zip(COLUMNS, row, strict=True))
+                item["reconciled"] = bool(row[flag])
+                stream.write(json.dumps(item, ensure_ascii=False) + "\n")
+    return Exit.DONE
+
+
+@contextmanager
+def _opened(output: str) -> Iterator[TextIO]:
+    """Open the output; a file appears under its name only when it is whole."""
+    if output == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    path = Path(output)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="") as stream:
+            temporary.chmod(0o600)
+            yield stream
+        temporary.replace(path)
+    except OSError as exc:
+        raise ConfigError(f"--output: {output}: cannot be written: {exc.strerror}") from exc
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""How the emulated service behaves: every setting in one value that can be swapped while it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Final
+
+from worker.emulator.fault import Answer, Call, ErrorShape, Fault, Scripted, When, forbid_before
+
+
+class Echo(StrEnum):
+    """How `routing_properties` come back: the API leaves it open, so a client must be right with each [infer]."""
+
+    AS_SENT = "as_sent"
+    NULL = "null"
+    EXTENDED = "extended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """The settings of the emulated service. The default is a kind and instant one without limits.
+
+    Probabilities are between 0 and 1, per create (or list) request; at most one fault happens to a request.
+    Raises ValueError for what cannot be, naming the setting.
+    """
+
+    # Time. The latency passes before the participant is made, so a client that gives up does not stop it.
+    latency_seconds: float = 0.0
+    latency_jitter_seconds: float = 0.0  # up to so much more, evenly spread
+    hang_seconds: float = 60.0
+    list_lag_seconds: float = 0.0  # from the making to the first list that shows it
+    late_seconds: float | None = None  # from the client's going to the making; None: as if it had stayed
+
+    # Limits. 20 a second per endpoint and an unpublished concurrency are what Twilio documents [docs].
+    rate_per_second: float | None = None
+    list_rate_per_second: float | None = None
+    concurrency: int | None = None
+    retry_after_seconds: float | None = None  # None: 429 without Retry-After, as documented [docs]
+    participants_per_channel: int | None = None
+
+    # Answers.
+    created_status: int = 201  # 201 [card], 200 [spec]
+    error_shape: ErrorShape = ErrorShape.CLASSIC
+    echo_routing: Echo = Echo.AS_SENT
+    refuse_members: bool = False  # 50433 for an address or identity that is in the channel; the API may well duplicate
+    refusals: Mapping[Call, Answer] = field(default_factory=dict)  # calls that are never served, such as a list
+
+    # Faults.
+    faults_before: Mapping[Fault, float] = field(default_factory=dict)
+    faults_after: Mapping[Fault, float] = field(default_factory=dict)
+    faults_late: Mapping[Fault, float] = field(default_factory=dict)
+    list_faults: Mapping[Fault, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if isinstance(value, int | float) and value < 0:
+                raise ValueError(f"{setting.name} is {value}, but it cannot be negative")
+        if self.created_status not in _CREATED:
+            raise ValueError(f"created_status is {self.created_status}, but the API answers 201 or 200")
+        for fault in self.faults_before:
+            forbid_before(fault)
+        _check_odds("faults_before, faults_after and faults_late", *self.create_odds.values())
+        _check_odds("list_faults", *self.list_faults.values())
+
+    @property
+    def create_odds(self) -> dict[Scripted, float]:
+        """The probability of everything that may happen to a create."""
+        by_moment = ((When.BEFORE, self.faults_before), (When.AFTER, self.faults_after), (When.LATE, self.faults_late))
+        return {Scripted(what=fault, when=when): odds for when, faults in by_moment for fault, odds in faults.items()}
+
+    @property
+    def list_odds(self) -> dict[Scripted, float]:
+        """The probability of everything that may happen to a list."""
+        return {Scripted(what=fault, when=When.AFTER): odds for fault, odds in self.list_faults.items()}
+
+
+_CREATED: Final = (200, 201)
+
+
+def _check_odds(names: str, *odds: float) -> None:
+    if any(not 0 <= one <= 1 for one in odds) or sum(odds) > 1 + 1e-9:
+        raise ValueError(f"the probabilities in {names} must be between 0 and 1 and together at most 1")

@@ -1,0 +1,89 @@
+"""From inputs to sorted batches: count them first, then read, map and survey them in the reader's thread."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from types import TracebackType
+from typing import Self
+
+from worker.config import Source
+from worker.ledger import SourceFile
+from worker.ledger.survey import Survey, Surveyed
+from worker.model import Misfit, Record, Row
+from worker.payload import Mapper
+from worker.source import Count, Input, Reader, batches, count, open_reader
+
+Register = Callable[[SourceFile], Awaitable[int]]
+"""Gives an input its number in the ledger."""
+
+
+class Intake:
+    """All inputs of one command, in the order of the command line. An async context manager.
+
+    Counting and reading raise SourceError, and ConfigError for a column that the mapping needs and a header lacks.
+    """
+
+    def __init__(self, inputs: Sequence[Input], settings: Source, mapper: Mapper) -> None:
+        self._inputs = inputs
+        self._settings = settings
+        self._mapper = mapper
+        self._counts: dict[Input, Count] = {}
+        self._opened: dict[Input, Reader] = {}
+        self._stack = AsyncExitStack()
+        self.names: dict[int, str] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._stack.__aexit__(kind, error, trace)
+
+    async def check_headers(self) -> None:
+        """Open every input and compare its columns with the mapping; stdin stays open until it is read."""
+        for source in self._inputs:
+            if source.path is None:
+                self._opened[source] = await self._stack.enter_async_context(open_reader(source, self._settings))
+                self._check_columns(self._opened[source])
+            else:
+                async with open_reader(source, self._settings) as reader:
+                    self._check_columns(reader)
+
+    async def count(self) -> int | None:
+        """Read every file once and return how many rows there are; None when stdin is among them."""
+        await self.check_headers()
+        for source in self._inputs:
+            if source.path is not None:
+                self._counts[source] = await count(source, self._settings)
+        return None if self._opened else sum(counted.records for counted in self._counts.values())
+
+    async def read(self, survey: Survey, register: Register) -> AsyncGenerator[Surveyed, None]:
+        """Yield every batch, mapped and sorted. `check_headers` or `count` comes first."""
+        for source in self._inputs:
+            async with AsyncExitStack() as stack:
+                reader = self._opened.get(source)
+                if reader is None:
+                    opening = open_reader(source, self._settings, counted=self._counts.get(source))
+                    reader = await stack.enter_async_context(opening)
+                number = await register(_describe(reader))
+                self.names[number] = source.name
+
+                def sort(records: list[Record], number: int = number) -> Surveyed:
+                    mapped: list[Row | Misfit] = [self._mapper.map(record, number) for record in records]
+                    return survey.sort(mapped)
+
+                async with aclosing(batches(reader, sort)) as sorted_batches:
+                    async for batch in sorted_batches:
+                        yield batch
+
+    def _check_columns(self, reader: Reader) -> None:
+        if reader.columns is not None:
+            self._mapper.check_columns(reader.columns, f"{reader.source.name}:{reader.header_line}")
+
+
+def _describe(reader: Reader) -> SourceFile:
+    path = reader.source.path
+    return SourceFile(
+        "-" if path is None else str(path.absolute()), reader.format, reader.encoding, reader.delimiter, reader.header
+    )

@@ -1,0 +1,113 @@
+"""Durability: a write returns once it is on the disk, or raises in the task that asked for it.
+
+Entries that come while a commit is under way share the next one (group commit). The writer outlives cancellation:
+whoever recorded an intent can record its outcome too, and closing is the message that nothing more will come.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from worker.errors import LedgerError
+from worker.ledger import Entry, Finding, Intent, Known, Ledger, Settle
+from worker.model import Row, Settlement
+
+T = TypeVar("T")
+
+
+class _Group:
+    """Entries that are made durable together. answers: in their order, once `done` is set without an error."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.done = anyio.Event()
+        self.answers: Sequence[int | Known | None] = ()
+        self.error: Exception | None = None
+
+
+class Journal:
+    """The only writer of a ledger while a run goes on. Use it as an async context manager."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._group = _Group()
+        self._wanted = anyio.Event()
+        self._closed = False
+        self._ended = False
+        self._thread = anyio.CapacityLimiter(1)
+        self._tasks: TaskGroup | None = None
+        self.commits = 0
+
+    async def __aenter__(self) -> Self:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._work)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._closed = True
+        self._wanted.set()
+        if self._tasks is None:
+            return None
+        return await self._tasks.__aexit__(kind, error, trace)
+
+    async def intend(self, row: Row) -> int | Known:
+        """Record that a row is about to be sent; returns its number, or what the ledger holds that forbids it."""
+        answer = await self._write(Intent(row))
+        if answer is None:
+            raise LedgerError("an intent was not answered")
+        return answer
+
+    async def settle(self, number: int, settlement: Settlement) -> None:
+        """Record what became of a row. number: as `intend` returned it."""
+        await self._write(Settle(number, settlement))
+
+    async def note(self, findings: Sequence[Finding]) -> None:
+        """Record what reading found out, all of it in one commit."""
+        if findings:
+            await self._write(*findings)
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run a method of the ledger between two commits, in the writer's thread."""
+        return await anyio.to_thread.run_sync(function, limiter=self._thread)
+
+    async def _write(self, *entries: Entry) -> int | Known | None:
+        if self._ended:
+            raise LedgerError("the journal is closed: nothing more can be recorded")
+        group = self._group
+        place = len(group.entries)
+        group.entries += entries
+        self._wanted.set()
+        await group.done.wait()
+        if isinstance(group.error, LedgerError):
+            raise LedgerError(str(group.error)) from group.error  # each asker gets an error of its own
+        if group.error is not None:
+            raise group.error
+        return group.answers[place]
+
+    async def _work(self) -> None:
+        # what was asked for is written even while the run is being cancelled; the askers bound how long they wait
+        with anyio.CancelScope(shield=True):
+            while True:
+                await self._wanted.wait()
+                group, self._group, self._wanted = self._group, _Group(), anyio.Event()
+                if self._closed:
+                    self._wanted.set()
+                    if not group.entries:
+                        self._ended = True
+                        return
+                await self._commit(group)
+
+    async def _commit(self, group: _Group) -> None:
+        try:
+            group.answers = await self.call(partial(self._ledger.write, group.entries))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is raised where the record was asked for
+            group.error = exc
+        self.commits += 1
+        group.done.set()

@@ -1,0 +1,83 @@
+"""One process at a time on a ledger, and only where the kernel keeps that promise.
+
+The lock is the kernel's (flock), so it goes with its process and is never stale. It is on a file of its own: closing
+any other descriptor of the database's file would drop SQLite's own locks.
+"""
+
+import fcntl
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from worker.errors import LedgerError, LedgerHeldError, LedgerRefusedError
+
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "beegfs", "ceph", "davfs", "lustre", "glusterfs"}
+    | {f"fuse.{name}" for name in ("ceph", "ceph-fuse", "davfs2", "gcsfuse", "glusterfs", "rclone", "s3fs", "sshfs")}
+)
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+"""How the kernel writes a blank, a tab, a line end or a backslash in its table of mounts."""
+
+
+class Lock:
+    """The exclusive right to write one ledger. Raises LedgerHeldError when another process has it."""
+
+    def __init__(self, ledger: Path) -> None:
+        self._path = ledger.with_name(f"{ledger.name}.lock")
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise LedgerError(f"{self._path}: cannot be opened: {exc.strerror}") from exc
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 100, 0).decode(errors="replace").strip() or "another process"
+            os.close(self._descriptor)
+            raise LedgerHeldError(
+                f"{ledger}: {holder} is working on this ledger. Wait until it has ended; flex-import status shows how "
+                "far it is"
+            ) from None
+        except OSError as exc:
+            os.close(self._descriptor)
+            raise LedgerError(f"{self._path}: cannot be locked: {exc.strerror}") from exc
+        with suppress(OSError):  # on a full disk the lock holds, only its holder's name is missing
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"process {os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let others in. The file stays: removing it would let two processes lock two files of one name."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def refuse_network(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """Raise LedgerRefusedError when a path is on a network file system, where SQLite's locks cannot be trusted.
+
+    mounts: the kernel's table of mounts; on a system without one nothing is refused.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    where = path.resolve().parent
+    best = ("", "")
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        point = _ESCAPE.sub(lambda found: chr(int(found[1], 8)), left.split(" ")[4])
+        if where.is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, right.split(" ")[0])
+    if best[1] in _NETWORK:
+        raise LedgerRefusedError(
+            f"{path}: is on a network file system ({best[1]}), where a ledger is not safe; keep it on a local disk"
+        )

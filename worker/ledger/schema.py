@@ -1,0 +1,168 @@
+"""The tables of a ledger in SQLite, and how an older ledger becomes a newer one.
+
+A migration is a step from one version to the next, is never changed once released, and runs in one transaction after
+a copy of the ledger was made. The version is `PRAGMA user_version`.
+"""
+
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from worker.errors import LedgerError, LedgerRefusedError
+
+APPLICATION_ID = 0x464C5849
+"""`FLXI` in the file's header: how a ledger is told from any other SQLite file."""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    -- what this ledger belongs to: target, account, key template, canonical form, mapping
+    CREATE TABLE binding (
+        field TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) WITHOUT ROWID;
+
+    -- one line for each run; summary: its account as JSON; times: milliseconds since 1970, UTC
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        command TEXT NOT NULL,
+        version TEXT NOT NULL,
+        host TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        started_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        exit_code INTEGER,
+        reason TEXT,
+        summary TEXT
+    );
+
+    -- one line for each file as it was read: what is needed to write its records back as they were
+    CREATE TABLE sources (
+        id INTEGER PRIMARY KEY,
+        path TEXT NOT NULL,
+        format TEXT NOT NULL,
+        encoding TEXT NOT NULL,
+        delimiter TEXT NOT NULL,
+        header TEXT NOT NULL,
+        UNIQUE (path, format, encoding, delimiter, header)
+    );
+
+    CREATE TABLE channels (
+        id INTEGER PRIMARY KEY,
+        channel_sid TEXT NOT NULL,
+        interaction_sid TEXT NOT NULL,
+        UNIQUE (channel_sid, interaction_sid)
+    );
+
+    -- one line for each row that was ever to be sent
+    CREATE TABLE rows (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        fingerprint BLOB NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('started', 'created', 'existed', 'rejected', 'parked', 'waived',
+                                             'failed', 'in_doubt', 'closed')),
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        source_id INTEGER NOT NULL REFERENCES sources (id),
+        line INTEGER NOT NULL,
+        channel_id INTEGER NOT NULL REFERENCES channels (id),
+        type TEXT NOT NULL,
+        sid TEXT,
+        code TEXT,
+        reason TEXT,
+        http_status INTEGER,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        request_id TEXT,
+        reconciled INTEGER NOT NULL DEFAULT 0,
+        started_at INTEGER NOT NULL,
+        settled_at INTEGER,
+        CHECK ((state IN ('created', 'closed')) = (sid IS NOT NULL))
+    );
+    CREATE INDEX rows_channel ON rows (channel_id);
+    CREATE INDEX rows_unfinished ON rows (state) WHERE state NOT IN ('created', 'existed');
+
+    -- the record as read and the request as sent, until the row is created or existed
+    CREATE TABLE payloads (
+        row_id INTEGER PRIMARY KEY REFERENCES rows (id),
+        record TEXT NOT NULL,
+        request BLOB NOT NULL
+    );
+
+    -- what a reading of an input found out without sending: local rejections, duplicates, changed rows
+    CREATE TABLE findings (
+        id INTEGER PRIMARY KEY,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        source_id INTEGER NOT NULL REFERENCES sources (id),
+        line INTEGER NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('rejected', 'duplicate', 'changed')),
+        key TEXT,
+        code TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        record TEXT,
+        superseded_by INTEGER REFERENCES runs (id)
+    );
+    CREATE INDEX findings_current ON findings (source_id, line) WHERE superseded_by IS NULL;
+    """,
+)
+
+
+def prepare(connection: sqlite3.Connection, path: Path, migrations: tuple[str, ...] = MIGRATIONS) -> None:
+    """Bring a ledger to this program's version; a copy is kept beside it as `NAME.vN.bak` when it had an older one.
+
+    Raises LedgerRefusedError when it is of a newer version or is no ledger, LedgerError when a step fails.
+    """
+    try:
+        found = check(connection, path, migrations)
+        if found == len(migrations):
+            return
+        if found:
+            _keep_copy(connection, path.with_name(f"{path.name}.v{found}.bak"))
+        for step in range(found, len(migrations)):
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {migrations[step]}; PRAGMA user_version = {step + 1}; "
+                f"PRAGMA application_id = {APPLICATION_ID}; COMMIT"
+            )
+    except (sqlite3.Error, OSError) as exc:
+        with suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        raise LedgerError(f"{path}: the ledger could not be prepared: {exc}") from exc
+
+
+def _keep_copy(connection: sqlite3.Connection, copy: Path) -> None:
+    """Copy a ledger; whole and on the disk when this returns, and never readable for others in between."""
+    partial = copy.with_name(f"{copy.name}.part")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    try:
+        connection.execute("VACUUM INTO ?", (str(partial),))
+        os.fsync(descriptor)
+        partial.replace(copy)
+    finally:
+        os.close(descriptor)
+        partial.unlink(missing_ok=True)
+
+
+def check(connection: sqlite3.Connection, path: Path, migrations: tuple[str, ...] = MIGRATIONS) -> int:
+    """Return the schema's version; 0 for a database with nothing in it.
+
+    Raises LedgerRefusedError for a newer version, or for a file that is no ledger; LedgerError for one that is damaged
+    or cannot be read.
+    """
+    try:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    except sqlite3.DatabaseError as exc:
+        if exc.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise LedgerRefusedError(f"{path}: is not a ledger ({exc}); name another with --ledger") from exc
+        if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT:
+            raise LedgerError(f"{path}: the ledger is damaged ({exc}); restore a backup of it") from exc
+        raise LedgerError(f"{path}: the ledger cannot be read: {exc}") from exc
+    if (tables or version) and application != APPLICATION_ID:
+        raise LedgerRefusedError(f"{path}: is a database of something else, not a ledger; name another with --ledger")
+    if version > len(migrations):
+        raise LedgerRefusedError(
+            f"{path}: was written by a newer flex-import (schema {version}, this one knows {len(migrations)}); "
+            "use that version"
+        )
+    return version

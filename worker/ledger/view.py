@@ -1,0 +1,153 @@
+"""Looking at a ledger, beside a run or after it, without disturbing it. Streams; never loads a ledger into memory."""
+
+import sqlite3
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from worker.errors import LedgerError
+from worker.ledger.sqlite import open_readonly
+
+COLUMNS = (
+    "key",
+    "source",
+    "line",
+    "state",
+    "sid",
+    "interaction_sid",
+    "channel_sid",
+    "type",
+    "code",
+    "reason",
+    "http_status",
+    "attempts",
+    "request_id",
+    "reconciled",
+    "run",
+    "started_at",
+    "settled_at",
+)
+"""The columns of an export, in their order. Part of the contract."""
+
+_TIME = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000, 'unixepoch') || printf('.%03dZ', {0} % 1000)"
+
+_ROWS = f"""
+SELECT key, path AS source, line, state, sid, interaction_sid, channel_sid, type, code, reason, http_status, attempts,
+    request_id, reconciled, run_id AS run, {_TIME.format("started_at")} AS started_at,
+    {_TIME.format("settled_at")} AS settled_at
+FROM rows JOIN channels ON channels.id = channel_id JOIN sources ON sources.id = source_id
+"""
+_MISFITS = """
+SELECT key, path AS source, line, 'rejected' AS state, NULL, NULL, NULL, NULL, code, reason, NULL, 0,
+    NULL, 0, run_id AS run, NULL, NULL
+FROM findings JOIN sources ON sources.id = source_id
+WHERE kind = 'rejected'
+"""
+
+_GROUPS = """
+SELECT state, code, reason, count(*) AS count, min(path || ':' || line) AS example FROM (
+    SELECT state, code, reason, path, line, run_id FROM rows JOIN sources ON sources.id = source_id
+    WHERE state NOT IN ('created', 'existed', 'waived', 'closed', 'started')
+    UNION ALL
+    SELECT 'rejected', code, reason, path, line, run_id FROM findings JOIN sources ON sources.id = source_id
+    WHERE kind = 'rejected' AND superseded_by IS NULL
+)
+GROUP BY state, code, reason ORDER BY count DESC, state, code, reason
+"""
+
+
+class Group(NamedTuple):
+    """Rows that need something for the same reason. example: `path:line` of one of them."""
+
+    state: str
+    code: str
+    reason: str
+    rows: int
+    example: str
+
+
+class Run(NamedTuple):
+    """One run as the ledger has it; times in milliseconds since 1970, UTC; None while it goes on or after a crash."""
+
+    number: int
+    command: str
+    started_at: int
+    ended_at: int | None
+    exit_code: int | None
+    reason: str | None
+    summary: str | None
+
+
+class View:
+    """A read-only look at one ledger. Raises LedgerRefusedError when there is none, LedgerError when reading fails."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = open_readonly(path)
+
+    def close(self) -> None:
+        """End the look."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            yield self._connection
+        except sqlite3.Error as exc:
+            raise LedgerError(f"{self._path}: the ledger cannot be read: {exc}") from exc
+
+    def counts(self) -> dict[str, int]:
+        """Return state → rows; local rejections that still stand are counted as rejected."""
+        with self._reading() as connection:
+            found: dict[str, int] = dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
+            query = "SELECT count(*) FROM findings WHERE kind = 'rejected' AND superseded_by IS NULL"
+            local = connection.execute(query).fetchone()[0]
+        if local:
+            found["rejected"] = found.get("rejected", 0) + local
+        return found
+
+    def last_run(self) -> Run | None:
+        """Return the newest run, or None when there was none."""
+        query = (
+            "SELECT id, command, started_at, ended_at, exit_code, reason, summary FROM runs ORDER BY id DESC LIMIT 1"
+        )
+        with self._reading() as connection:
+            found = connection.execute(query).fetchone()
+        return Run(*found) if found else None
+
+    def groups(self) -> list[Group]:
+        """Return what needs something, the largest group first."""
+        with self._reading() as connection:
+            return [Group(*found) for found in connection.execute(_GROUPS)]
+
+    def export(self, states: Sequence[str] = (), run: int | None = None) -> Generator[tuple[Any, ...], None, None]:
+        """Yield the columns of `COLUMNS` for each row, in the order in which rows were first sent.
+
+        states: only these; run: only what this run brought to its state. Times are RFC 3339, UTC. Local rejections
+        follow the rows: those that still stand, or with `run` those that it found.
+        """
+        of_rows: list[str] = []
+        of_misfits = ["superseded_by IS NULL" if run is None else "run_id = :run"]
+        values: dict[str, Any] = {"run": run}
+        if states:
+            names = {f"state{number}": state for number, state in enumerate(states)}
+            values |= names
+            of_rows.append(f"state IN ({', '.join(f':{name}' for name in names)})")
+        if run is not None:
+            of_rows.append("run_id = :run")
+        queries = [f"{_ROWS} {'WHERE ' + ' AND '.join(of_rows) if of_rows else ''} ORDER BY rows.id"]
+        if not states or "rejected" in states:
+            queries.append(f"{_MISFITS} AND {' AND '.join(of_misfits)} ORDER BY findings.id")
+        with self._reading() as connection:
+            for query in queries:
+                yield from connection.execute(query, values)

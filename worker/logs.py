@@ -1,0 +1,126 @@
+"""What a run says while it works: structlog events on stderr or in a file, and nothing that belongs to people.
+
+Events carry run, key, line, channel, code. Media properties, names, addresses and secrets are never logged; a
+redactor takes them out should somebody try.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import structlog
+
+from worker.errors import ConfigError
+from worker.model import Cause, Created, Failed, InDoubt, Retry, Row, Settlement, state_of
+
+_PRIVATE = frozenset(
+    {
+        *("body", "record", "text", "values", "request", "media_properties", "mediaproperties"),
+        *("name", "address", "proxy_address", "identity", "email", "phone"),
+        *("secret", "password", "authorization", "auth_token", "api_secret", "token"),
+    }
+)
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace what belongs to people, or opens doors, by `***`, however deep it is."""
+    for name, value in event.items():
+        event[name] = _redacted(name, value)
+    return event
+
+
+def _redacted(name: str, value: Any) -> Any:
+    if name.lower() in _PRIVATE:
+        return "***"
+    if isinstance(value, Mapping):
+        return {key: _redacted(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted("", inner) for inner in value]
+    return value
+
+
+def configure(*, form: str, level: str, file: str, quiet: bool = False) -> TextIO | None:
+    """Set the process's log up; returns the file to close, if there is one.
+
+    form: text, json or auto: json in a file, and on stderr text that is not below warning, since a person sees the
+    display and the summary already. level: the least to be shown; quiet raises it to error.
+    Raises ConfigError when the file cannot be opened.
+    """
+    stream = None
+    if file:
+        try:
+            stream = Path(file).expanduser().open("a", encoding="utf-8", buffering=1)
+        except OSError as exc:
+            raise ConfigError(f"log.file: {file}: cannot be opened: {exc.strerror}") from exc
+    as_json = form == "json" or (form == "auto" and bool(file))
+    renderer: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, sort_keys=False)
+    )
+    lowest = logging.getLevelNamesMapping()[level.upper()]
+    if not file and form == "auto":
+        lowest = max(lowest, logging.WARNING)
+    if not file and quiet:
+        lowest = max(lowest, logging.ERROR)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            redact,
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(lowest),
+        logger_factory=structlog.WriteLoggerFactory(stream or cast("TextIO", _Stderr())),
+        cache_logger_on_first_use=False,
+    )
+    return stream
+
+
+class LogObserver:
+    """Puts what a pipeline tells into the log. run: the number that every event carries."""
+
+    def __init__(self, run: int) -> None:
+        self._log: Any = structlog.get_logger().bind(run=run)
+
+    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
+        """Log why a row waits; throttling is routine, so it is for debugging."""
+        self._log.debug(
+            "retry.scheduled", **_where(row), code=retry.code, reason=retry.reason, attempt=attempt, seconds=seconds
+        )
+
+    def row_settled(self, row: Row, settlement: Settlement) -> None:
+        """Log every row that was not simply created; a doubt or a failure is a warning."""
+        outcome = settlement.outcome
+        if isinstance(outcome, Created):
+            return
+        log = self._log.warning if isinstance(outcome, InDoubt | Failed) else self._log.debug
+        log(
+            "row.settled",
+            **_where(row),
+            state=state_of(outcome).value,
+            code=outcome.code,
+            reason=outcome.reason,
+            request_id=settlement.request_id,
+        )
+
+    def run_stopping(self, cause: Cause) -> None:
+        """Log why a run ends early."""
+        self._log.warning("run.stopping", exit_code=int(cause.exit), reason=cause.reason)
+
+
+def _where(row: Row) -> dict[str, Any]:
+    return {"key": row.key, "line": row.line, "channel": row.channel_sid}
+
+
+class _Stderr:
+    """stderr as it is at the moment of writing: a display may have put itself in front of it."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()

@@ -1,0 +1,349 @@
+"""From a record to a request: the mapping, the rules that are certain, and the key. Pure, no IO.
+
+What is certain is checked here (sids, type, JSON); what only the service can know is left to the service. Reasons
+name fields and rules, never values: values can be people's names and addresses.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yarl import URL
+
+from worker.config import FieldMapping
+from worker.errors import ConfigError
+from worker.model import Misfit, Problem, Record, Row
+from worker.template import Template, parse
+
+CANONICAL_VERSION = 1
+"""Part of every digest: a new way of writing requests canonically makes new keys, and the ledger is bound to it."""
+
+FIELDS = ("interaction_sid", "channel_sid", "type", "media_properties", "routing_properties")
+_JSON_FIELDS = ("media_properties", "routing_properties")
+
+_RULES = {
+    "interaction_sid": "must be KD and 32 hexadecimal digits",
+    "channel_sid": "must be UO and 32 hexadecimal digits",
+    "type": "must be agent, customer, supervisor, external or unknown",
+    "media_properties": "must be a JSON object",
+    "routing_properties": "must be a JSON object",
+}
+
+
+_OUT_OF_RANGE = "has a number that JSON cannot hold"
+_TOO_DEEP = "is nested too deeply"
+
+
+class Request(BaseModel):
+    """The fields of one create, with the rules that the API documents [card]."""
+
+    model_config = ConfigDict(frozen=True)
+
+    interaction_sid: Annotated[str, Field(pattern=r"^KD[0-9a-fA-F]{32}\z")]
+    channel_sid: Annotated[str, Field(pattern=r"^UO[0-9a-fA-F]{32}\z")]
+    type: Literal["agent", "customer", "supervisor", "external", "unknown"]
+    media_properties: dict[str, Any]
+    routing_properties: dict[str, Any] | None = None
+
+
+_validate = Request.__pydantic_validator__.validate_python
+
+
+class Mapper:
+    """Turns records into rows by a mapping and a key template.
+
+    Raises ConfigError, naming the key path, for a template that cannot be parsed.
+    """
+
+    def __init__(self, mapping: FieldMapping | None, key: str = "") -> None:
+        self.key_template = key
+        self._explicit = mapping is not None
+        self._key = parse(key, "source.key") if key else None
+        if self._key and not self._key.columns:
+            raise ConfigError("source.key: reads no column, so that all rows would be one; write a column in braces")
+        self._templates: dict[str, Template | dict[str, Template]] = {}
+        for field in FIELDS:
+            given = getattr(mapping, field, None)
+            if isinstance(given, str):
+                self._templates[field] = parse(given, f"mapping.{field}")
+            elif given is not None:
+                self._templates[field] = {name: parse(text, f"mapping.{field}.{name}") for name, text in given.items()}
+        self._readers: dict[str, Callable[[Mapping[str, Any]], Any]] = {field: self._reader(field) for field in FIELDS}
+
+    def describe(self) -> dict[str, str]:
+        """Return key path → template for everything that shapes a request: what a digest key depends on."""
+        described: dict[str, str] = {}
+        for field, template in self._templates.items():
+            if isinstance(template, Template):
+                described[f"mapping.{field}"] = _source_of(template)
+            else:
+                described |= {f"mapping.{field}.{name}": _source_of(part) for name, part in template.items()}
+        return described
+
+    def check_columns(self, columns: Iterable[str], where: str) -> None:
+        """Raise ConfigError when a template reads a column that a header does not have, or, without a mapping, when
+        the header has a column that no field knows. where: the file and line to name.
+        """  # noqa: D205 - the rule is one sentence
+        present = list(columns)
+        for path, wanted in self._wanted():
+            if wanted not in present:
+                raise ConfigError(f'{where}: there is no column "{wanted}", which {path} reads{_hint(wanted, present)}')
+        for field in _JSON_FIELDS:
+            if field not in self._templates and field in present and any(c.startswith(f"{field}.") for c in present):
+                raise ConfigError(f'{where}: "{field}" and "{field}.…" cannot both be columns; keep one form')
+        known = {column.partition(".")[0] if _is_field(column) else column for column in present} | set(self._templates)
+        missing = [field for field in FIELDS if field != "routing_properties" and field not in known]
+        if missing:
+            raise ConfigError(
+                f'{where}: there is no column "{missing[0]}"{_hint(missing[0], present)}; '
+                f"rename it, or say in [mapping] which column is the {missing[0]}"
+            )
+        if not self._explicit:
+            self._refuse_unknown(present, where)
+
+    def _refuse_unknown(self, present: list[str], where: str) -> None:
+        keys = self._key.columns if self._key else ()
+        for column in present:
+            if not _is_field(column) and column not in keys:
+                raise ConfigError(
+                    f'{where}: column "{column}" is no field of a participant{_hint(column, FIELDS)}; rename it, '
+                    "remove it, or write a [mapping]: with one, columns that it does not name are ignored"
+                )
+
+    def _wanted(self) -> Iterator[tuple[str, str]]:
+        if self._key:
+            yield from (("source.key", column) for column in self._key.columns)
+        for field, template in self._templates.items():
+            parts = {"": template} if isinstance(template, Template) else template
+            for name, part in parts.items():
+                path = f"mapping.{field}.{name}" if name else f"mapping.{field}"
+                yield from ((path, column) for column in part.columns)
+
+    def map(self, record: Record, source: int) -> Row | Misfit:
+        """Return the row that a record of this source makes, or a misfit with every field's error."""
+        values = record.values
+        if values is None:
+            return Misfit(None, source, record.line, record.problem or Problem("malformed", "unreadable"), record.text)
+        key = None
+        try:
+            if self._key is not None:
+                key = self._key.render(values)
+                if key is None:
+                    problem = Problem("key_empty", f"source.key: {' and '.join(self._key.columns)} empty")
+                    return Misfit(None, source, record.line, problem, record.text)
+            request, texts = self._request(values)
+            fingerprint = digest(request)
+            body = _form(request.type, texts)
+        except _UnfitError as unfit:
+            return Misfit(key, source, record.line, Problem("invalid", str(unfit)), record.text)
+        except RecursionError:
+            return Misfit(key, source, record.line, Problem("invalid", f"a field {_TOO_DEEP}"), record.text)
+        return Row(
+            fingerprint.hex() if key is None else key,
+            fingerprint,
+            source,
+            record.line,
+            request.interaction_sid,
+            request.channel_sid,
+            request.type,
+            body,
+            record.text,
+        )
+
+    def _request(self, values: Mapping[str, Any]) -> tuple[Request, dict[str, str]]:
+        errors = {} if self._explicit else self._strangers(values)
+        fields: dict[str, Any] = {}
+        texts: dict[str, str] = {}
+        for field, read in self._readers.items():
+            try:
+                value = read(values)
+                if isinstance(value, str):
+                    value = value.strip()
+                if value is None or value == "":
+                    if field != "routing_properties":
+                        errors[field] = "is missing"
+                elif field in _JSON_FIELDS:
+                    fields[field], texts[field] = _document(value)
+                else:
+                    fields[field] = value
+            except ValueError as exc:
+                errors[field] = str(exc)
+        try:
+            request: Request = _validate(fields)
+        except ValidationError as exc:
+            for error in exc.errors(include_url=False, include_input=False, include_context=False):
+                name = str(error["loc"][0])
+                errors.setdefault(name, _RULES[name])
+            raise _unfit(errors) from None
+        if errors:
+            raise _unfit(errors)
+        return request, texts
+
+    def _strangers(self, values: Mapping[str, Any]) -> dict[str, str]:
+        keys = self._key.columns if self._key else ()
+        return {name: "is no field of a participant" for name in values if not _is_field(name) and name not in keys}
+
+    def _reader(self, field: str) -> Callable[[Mapping[str, Any]], Any]:
+        template = self._templates.get(field)
+        if template is None:
+            return _nested_reader(field) if field in _JSON_FIELDS else lambda values: values.get(field)
+        if isinstance(template, Template):
+            return template.value if field in _JSON_FIELDS else template.render
+        parts = template
+
+        def read(values: Mapping[str, Any]) -> dict[str, Any] | None:
+            found = ((name, part.value(values)) for name, part in parts.items())
+            return {name: value for name, value in found if value is not None} or None
+
+        return read
+
+
+class _UnfitError(Exception):
+    """The record cannot become a request; the message has every field's error."""
+
+
+def _unfit(errors: Mapping[str, str]) -> _UnfitError:
+    return _UnfitError("; ".join(f"{name}: {rule}" for name, rule in errors.items()))
+
+
+def digest(request: Request) -> bytes:
+    """Return the 16-byte digest of the canonical request: JSON with sorted keys, no spaces, ASCII only."""
+    canonical = json.dumps(
+        [
+            CANONICAL_VERSION,
+            request.interaction_sid,
+            request.channel_sid,
+            request.type,
+            request.media_properties,
+            request.routing_properties,
+        ],
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    return blake2b(canonical.encode("ascii"), digest_size=16).digest()
+
+
+def _form(kind: str, texts: Mapping[str, str]) -> bytes:
+    query = {"Type": kind, "MediaProperties": texts["media_properties"]}
+    if "routing_properties" in texts:
+        query["RoutingProperties"] = texts["routing_properties"]
+    return URL.build(query=query).raw_query_string.encode("ascii")
+
+
+def _document(value: Any) -> tuple[dict[str, Any], str]:
+    """Return a JSON object and its text: as it was given, when it came as text, so that nothing in it changes."""
+    if isinstance(value, str):
+        text = value
+        value = _decoded(text)
+    else:
+        text = ""
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object")  # noqa: TRY004 - a bad value, not a bad call
+    try:
+        if not text or "\\u" in text:  # an escape can hide half of a pair
+            written = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            written.encode()
+            text = text or written
+        else:
+            text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not valid Unicode: it has half of a surrogate pair") from None
+    except ValueError:
+        raise ValueError(_OUT_OF_RANGE) from None
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    return value, text
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+            object_pairs_hook=_unique,
+        )
+    except json.JSONDecodeError as exc:
+        raise ValueError(f"is not JSON: {exc.msg} at character {exc.pos + 1}") from None
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # Python does not read integers of thousands of digits
+        raise ValueError(_OUT_OF_RANGE) from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"is not JSON: {name} is not a JSON value")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(_OUT_OF_RANGE)
+    return number
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("has the same key twice")
+    return found
+
+
+def _nested_reader(field: str) -> Callable[[Mapping[str, Any]], Any]:
+    prefix = f"{field}."
+
+    def read(values: Mapping[str, Any]) -> Any:
+        whole = values.get(field)
+        document: dict[str, Any] = {}
+        for column, value in values.items():
+            if column.startswith(prefix) and value is not None and value != "":
+                _place(document, column[len(prefix) :].split("."), value)
+        if whole is None or whole == "":
+            return document or None
+        if document:
+            raise ValueError(f'is given whole and as "{prefix}…"')
+        return whole
+
+    return read
+
+
+class _Branch(dict[str, Any]):
+    """An object that dotted columns make; one that a record brings is a value, and is not added to."""
+
+
+def _place(document: dict[str, Any], path: list[str], value: Any) -> None:
+    *steps, last = path
+    for step in steps:
+        document = document.setdefault(step, _Branch())
+        if not isinstance(document, _Branch):
+            raise ValueError(f'has a value at "{step}" and one below it')  # noqa: TRY004 - a bad value, not a bad call
+    if last in document:
+        raise ValueError(f'has a value at "{last}" and one below it')
+    document[last] = value
+
+
+def _is_field(column: str) -> bool:
+    return column in FIELDS or column.partition(".")[0] in _JSON_FIELDS
+
+
+def _source_of(template: Template) -> str:
+    return "".join(
+        text.replace("{", "{{").replace("}", "}}") if column is None else f"{{{column}}}"
+        for text, column in template.pieces
+    )
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.7)
+    return f' (did you mean "{close[0]}"?)' if close else f" (columns: {', '.join(names)})"

@@ -1,0 +1,191 @@
+"""The account of a run: as text for people, as JSON for programs, as one exit code. Pure.
+
+The identity: input = the sum of all outcomes + unread. A run in which it does not hold has a bug, and says so.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.model import BUCKETS, Cause, Exit, State, Tally
+
+_PRECEDENCE = (
+    Exit.BUG,
+    Exit.USAGE,
+    Exit.HELD,
+    Exit.HALTED,
+    Exit.SIGHUP,
+    Exit.SIGINT,
+    Exit.SIGTERM,
+    Exit.STOPPED,
+    Exit.DOUBT,
+    Exit.BAD_ROWS,
+)
+
+_MINUTE = 60
+_COLUMNS = 80
+
+_NOTES = {
+    "existed": "were members already",
+    "already_done": "by earlier runs",
+    "duplicate": "the same record again; the first one counts",
+    "parked": "not sent: their channel is closed, gone or full",
+    "failed": "surely not created; sent again next time",
+    "in_doubt": "may exist; never sent again blindly",
+    "not_sent": "read, not sent",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A finished run. causes: of an early end. recorded: the ledger's own count by state.
+
+    last_request_at: RFC 3339, UTC, or None when nothing was sent. ledger: its path as people may type it.
+    """
+
+    run: int
+    tally: Tally
+    recorded: Mapping[State, int]
+    elapsed_seconds: float
+    ledger: str
+    inputs: int
+    last_request_at: str | None = None
+    causes: Sequence[Cause] = ()
+    groups: Sequence[tuple[str, str, str, int, str]] = field(default_factory=tuple)
+
+    @property
+    def identity_holds(self) -> bool:
+        """Every row read is in exactly one place, and the ledger, counted by itself, says the same."""
+        return self.tally.holds() and dict(self.recorded) == self.tally.settled
+
+    @property
+    def exit_code(self) -> Exit:
+        """The most serious thing that is true, in the contract's order."""
+        tally = self.tally
+        true = {cause.exit for cause in self.causes}
+        if not self.identity_holds:
+            true.add(Exit.BUG)
+        if tally.in_doubt or (tally.not_sent and not self.causes):
+            true.add(Exit.DOUBT)
+        if tally.rejected or tally.parked or tally.failed:
+            true.add(Exit.BAD_ROWS)
+        return next((code for code in _PRECEDENCE if code in true), Exit.DONE)
+
+    @property
+    def reason(self) -> str:
+        """One sentence for the exit code."""
+        code = self.exit_code
+        return next((cause.reason for cause in self.causes if cause.exit is code), code.meaning)
+
+
+def as_json(account: Account) -> dict[str, Any]:
+    """Return the object that `run --json` prints."""
+    tally = account.tally
+    seconds = account.elapsed_seconds
+    return {
+        "run": account.run,
+        "input_rows": tally.input_rows,
+        "read": tally.read,
+        **{name: getattr(tally, name) for name in BUCKETS},
+        "unread": tally.unread,
+        "changed": tally.changed,
+        "identity_holds": account.identity_holds,
+        "requests": tally.requests,
+        "retries": tally.retries,
+        "throttled": tally.throttled,
+        "elapsed_seconds": round(seconds, 3),
+        "rows_per_second": round(tally.created / seconds, 2) if seconds > 0 else 0.0,
+        "last_request_at": account.last_request_at,
+        "exit_code": int(account.exit_code),
+        "reason": account.reason,
+    }
+
+
+def as_text(account: Account) -> str:
+    """Return the summary that a run ends with; its last line alone says how it ended."""
+    tally = account.tally
+    total = tally.read + tally.unread
+    lines = [*_folded(_headline(account)), ""]
+    plural = "" if account.inputs == 1 else "s"
+    lines.append(_line("input", total, f"rows in {account.inputs} file{plural}" if account.inputs else "rows"))
+    for name in BUCKETS:
+        count = getattr(tally, name)
+        if count or name == "created":
+            note = f"{100 * count / total:.1f} %" if name == "created" and total else _NOTES.get(name, "")
+            lines.append(_line(name.replace("_", " "), count, note))
+    if tally.unread:
+        lines.append(_line("unread", tally.unread, ""))
+    lines.append(f"  {'identity':<12}{'holds' if account.identity_holds else 'DOES NOT HOLD':>11}   {_sum(tally)}")
+    lines.append("")
+    if tally.changed:
+        changed = f"  {tally.changed:,} rows have changed since they were sent; the ledger keeps them as they were"
+        lines += _folded(changed, indent=2)
+    lines += _folded(_effort(account), indent=14)
+    lines.append(f"  ledger      {account.ledger} (run {account.run})")
+    if account.groups:
+        lines += ["", *group_lines(account.groups)]
+    lines += ["", _last_line(account)]
+    return "\n".join(lines)
+
+
+def _headline(account: Account) -> str:
+    nothing_lost = " Nothing lost." if account.identity_holds else ""
+    if account.causes:
+        reason = account.reason
+        return f"{reason[:1].upper()}{reason[1:]}{'' if reason.endswith(('.', '?', '!')) else '.'}{nothing_lost}"
+    tally = account.tally
+    if tally.read and tally.already_done == tally.read:
+        return "Everything was already done; nothing was sent."
+    return f"Finished.{nothing_lost}"
+
+
+def _line(name: str, count: int, note: str) -> str:
+    return f"  {name:<12}{count:>11,}   {note}".rstrip()
+
+
+def _sum(tally: Tally) -> str:
+    total = tally.read + tally.unread
+    return f"{total:,} = the sum of the lines above"
+
+
+def _effort(account: Account) -> str:
+    tally = account.tally
+    seconds = account.elapsed_seconds
+    rate = f", {tally.requests / seconds:,.1f}/s" if seconds >= 1 and tally.requests else ""
+    answers = f"{tally.retries:,} retries, {tally.throttled:,} times 429"
+    return f"  effort      {duration(seconds)}, {tally.requests:,} requests{rate}, {answers}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span the way people say it."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / _MINUTE)
+    return f"{minutes} min" if minutes < _MINUTE else f"{minutes // _MINUTE} h {minutes % _MINUTE:02} min"
+
+
+def group_lines(groups: Sequence[tuple[str, str, str, int, str]]) -> list[str]:
+    """Return the largest groups of rows that need something. Each: state, code, reason, rows, an example's place."""
+    shown = groups[:5]
+    lines = [f"{len(groups)} groups need something, top {len(shown)}:" if groups[1:] else "1 group needs something:"]
+    for state, code, reason, rows, example in shown:
+        known = f"{code} " if code.isdigit() else ""
+        lines += _folded(f"  {rows:>7,}  {state.replace('_', ' '):<9} {known}{reason}", indent=21)
+        lines.append(f"           {'':<9} for example {example}")
+    return lines
+
+
+def _folded(text: str, *, indent: int = 0) -> list[str]:
+    return textwrap.wrap(text, _COLUMNS, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _last_line(account: Account) -> str:
+    tally = account.tally
+    verb = "stopped" if account.causes else "finished"
+    parts = [f"{getattr(tally, name):,} {name.replace('_', ' ')}" for name in BUCKETS if getattr(tally, name)]
+    total = tally.read + tally.unread
+    unread = f" + {tally.unread:,} unread" if tally.unread else ""
+    holds = "identity holds" if account.identity_holds else "identity DOES NOT HOLD"
+    equation = f"{total:,} rows = {' + '.join(parts) or '0'}{unread}"
+    return f"run {account.run} {verb}, exit {account.exit_code}: {equation}; {holds}"

@@ -1,0 +1,133 @@
+"""What a run shows while it works: a display in place on a terminal, a plain line a minute in a pipe. On stderr.
+
+rich draws the terminal; into a pipe it would print almost nothing, so those lines are our own.
+"""
+
+import sys
+import textwrap
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import anyio
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from worker.model import Tally
+
+FRAME_SECONDS = 0.25
+LINE_SECONDS = 60.0
+_SPAN_SECONDS = 10.0
+_COLUMNS = 80
+_WEEK = timedelta(days=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A run at one moment. rate: the limit in requests a second. waiting: rows whose channel is busy."""
+
+    run: int
+    tally: Tally
+    rate: float
+    concurrency: int
+    in_flight: int
+    waiting: int
+
+
+class Pace:
+    """Requests a second over the last ten seconds."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()
+
+    def at(self, now: float, requests: int) -> float:
+        """Take a point and return the pace. now: seconds on any clock that does not jump."""
+        self._points.append((now, requests))
+        while now - self._points[0][0] > _SPAN_SECONDS:
+            self._points.popleft()
+        then, before = self._points[0]
+        return (requests - before) / (now - then) if now > then else 0.0
+
+
+def as_line(moment: Moment, pace: float, now: datetime) -> str:
+    """Return a run at one moment as one plain line, folded where it would be too wide. now: local time."""
+    tally = moment.tally
+    total = f"/{tally.input_rows:,}" if tally.input_rows is not None else ""
+    parts = [f"{tally.accounted:,}{total} rows", f"{tally.created:,} created"]
+    parts += [f"{count:,} {name}" for name, count in _worth_saying(tally)]
+    parts.append(f"{pace:.1f}/s of {moment.rate:g}")
+    if finish := _finish(tally, pace, now):
+        parts.append(f"all done {finish}")
+    return textwrap.fill(f"{now:%H:%M} run {moment.run}: {', '.join(parts)}", _COLUMNS, break_long_words=False)
+
+
+def _worth_saying(tally: Tally) -> list[tuple[str, int]]:
+    counts = (
+        ("already done", tally.already_done),
+        ("rejected", tally.rejected),
+        ("parked", tally.parked),
+        ("failed", tally.failed),
+        ("in doubt", tally.in_doubt),
+    )
+    return [(name, count) for name, count in counts if count]
+
+
+def _finish(tally: Tally, pace: float, now: datetime) -> str:
+    if tally.input_rows is None or pace <= 0:
+        return ""
+    left = tally.input_rows - tally.accounted
+    if left <= 0:
+        return ""
+    end = now + timedelta(seconds=left / pace)
+    if end - now > _WEEK:  # the day of the week alone would be read as this week's
+        return f"{end:%a %d %b %Y}"
+    return f"{end:%H:%M}" if end.date() == now.date() else f"{end:%a %H:%M}"
+
+
+def as_panel(moment: Moment, pace: float, now: datetime) -> RenderableType:
+    """Return the display of a terminal: the bar, the account, what it is doing, what Ctrl-C does."""
+    tally = moment.tally
+    head = Table.grid(padding=(0, 2))
+    done = tally.accounted
+    if tally.input_rows:
+        bar = ProgressBar(total=tally.input_rows, completed=done, width=32)
+        share = f"{done:,} of {tally.input_rows:,} rows  {100 * done / tally.input_rows:.1f} %"
+        head.add_row(f"run {moment.run}", bar, share)
+    else:
+        head.add_row(f"run {moment.run}", f"{done:,} rows")
+    counts = Table.grid(padding=(0, 2))
+    for names in (("created", "existed", "duplicate", "already_done"), ("rejected", "parked", "failed", "in_doubt")):
+        cells = ((f"  {name.replace('_', ' ')}", f"{getattr(tally, name):,}") for name in names)
+        counts.add_row(*(cell for pair in cells for cell in pair))
+    finish = _finish(tally, pace, now)
+    doing = [f"  all done {finish}"] if finish else []
+    doing += [
+        f"  sending {pace:.1f}/s of {moment.rate:g}   in flight {moment.in_flight} of {moment.concurrency}",
+        f"  waiting for a channel {moment.waiting:,}   retries {tally.retries:,}   429s {tally.throttled:,}",
+        "  Ctrl-C: finish what is in flight and stop; run it again to go on",
+    ]
+    return Group(head, counts, *(Text(line, no_wrap=True, overflow="ellipsis") for line in doing))
+
+
+async def show(look: Callable[[], Moment], *, interactive: bool) -> None:
+    """Show a run until cancelled. interactive: in place on a terminal, otherwise a line a minute on stderr."""
+    pace = Pace()
+    live = Live(console=Console(stderr=True), auto_refresh=False, transient=True) if interactive else None
+    frame = FRAME_SECONDS if live else LINE_SECONDS
+    holder: AbstractContextManager[object] = live or nullcontext()
+    pace.at(anyio.current_time(), look().tally.requests)
+    with holder:
+        while True:
+            await anyio.sleep(frame)
+            moment = look()
+            now = datetime.now().astimezone()
+            speed = pace.at(anyio.current_time(), moment.tally.requests)
+            if live:
+                live.update(as_panel(moment, speed, now), refresh=True)
+            else:
+                print(as_line(moment, speed, now), file=sys.stderr, flush=True)  # noqa: T201 - the display is its job

@@ -1,0 +1,50 @@
+"""How a run ends early: first it drains, then it is cut.
+
+Draining: nothing new is sent, what is in flight comes home. Cutting: what is in flight is recorded as what it is, in
+doubt if it has left.
+"""
+
+import signal
+from collections.abc import Callable
+
+import anyio
+
+from worker.model import Cause, Exit
+
+SIGNALS = {signal.SIGINT: Exit.SIGINT, signal.SIGTERM: Exit.SIGTERM, signal.SIGHUP: Exit.SIGHUP}
+
+
+class Stop:
+    """The state of stopping, shared by everybody in a run. causes: in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.draining = anyio.Event()
+        self.causes: list[Cause] = []
+
+    def drain(self, cause: Cause) -> None:
+        """Ask for a drain; a later cause is remembered, too."""
+        if cause not in self.causes:
+            self.causes.append(cause)
+        self.draining.set()
+
+
+async def heed_signals(
+    stop: Stop, cut: anyio.CancelScope, *, grace_seconds: float, on_first: Callable[[], None]
+) -> None:
+    """Drain at the first signal; cut at the second, or when the grace is over. Runs until it is cancelled."""
+    with anyio.open_signal_receiver(*SIGNALS) as received:
+        async with anyio.create_task_group() as tasks:
+            signalled = False
+            async for number in received:
+                if signalled:
+                    cut.cancel()
+                    continue
+                signalled = True
+                stop.drain(Cause(SIGNALS[number], f"stopped by {number.name}"))
+                on_first()
+                tasks.start_soon(_cut_later, cut, grace_seconds)
+
+
+async def _cut_later(cut: anyio.CancelScope, grace_seconds: float) -> None:
+    await anyio.sleep(grace_seconds)
+    cut.cancel()

@@ -1,0 +1,185 @@
+"""One row to one outcome: the only retry loop.
+
+A submission carries what would be true of its row if the lights went out now, from `failed: not sent` to `in doubt`
+the instant an attempt leaves, to the verdict's outcome; whoever records it in a `finally` records the truth.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_any
+from tenacity.stop import stop_base
+
+from worker.config import Retry as RetrySettings
+from worker.limiter import Limiter
+from worker.model import (
+    Answer,
+    Failed,
+    Halt,
+    InDoubt,
+    Outcome,
+    Reply,
+    Retry,
+    Row,
+    Settlement,
+    Tally,
+    Verdict,
+)
+from worker.verdict import judge
+
+
+class Creator(Protocol):
+    """What submitting needs of the API."""
+
+    def create(self, row: Row, departure: "Submission") -> Awaitable[Answer]:
+        """Try once to add one participant."""
+        ...
+
+
+class OnRetry(Protocol):
+    """Told before each wait: why, the number of the attempt that failed, and the wait in seconds."""
+
+    def __call__(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
+        """Take note."""
+        ...
+
+
+class Submission:
+    """One row on its way. outcome: what would be true if the lights went out now."""
+
+    def __init__(self, row: Row, limiter: Limiter, tally: Tally) -> None:
+        self.row = row
+        self.outcome: Outcome = Failed("not_sent", "not sent")
+        self.attempts = 0
+        self.answer: Answer | None = None
+        self._limiter = limiter
+        self._tally = tally
+
+    async def ready(self) -> None:
+        """Wait for the limiter's grant."""
+        await self._limiter.acquire()
+
+    def left(self) -> None:
+        """Take note that the service may act on the row from now on."""
+        self.attempts += 1
+        self._tally.requests += 1
+        self._tally.last_request = time.time()
+        self.outcome = InDoubt("cut", "cut off before the answer came: may exist")
+
+    def take(self, answer: Answer, verdict: Verdict) -> None:
+        """Make the outcome what an answer's verdict says."""
+        self.answer = answer
+        match verdict:
+            case Retry(code, reason):
+                self.outcome = Failed(code, reason)
+            case Halt(code, reason):
+                self.outcome = Failed(code, f"the run was halted: {reason}")
+            case _:
+                self.outcome = verdict
+
+    def settlement(self) -> Settlement:
+        """Return what is to be recorded now."""
+        reply = self.answer if isinstance(self.answer, Reply) else None
+        return Settlement(
+            self.row.key,
+            self.outcome,
+            reply.status if reply else None,
+            self.attempts,
+            reply.request_id if reply else None,
+        )
+
+
+class _Enough(stop_base):
+    """No further attempt: the run is stopping, or the next wait would go over the budget.
+
+    tenacity's own budget reads the process's clock; this one reads the event loop's, as every wait here does.
+    """
+
+    def __init__(self, stopping: anyio.Event, budget_seconds: float) -> None:
+        self._stopping = stopping
+        self._deadline = anyio.current_time() + budget_seconds
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return self._stopping.is_set() or anyio.current_time() + retry_state.upcoming_sleep > self._deadline
+
+
+class Submitter:
+    """Brings submissions to their outcomes. stopping: once set, nobody waits for another attempt."""
+
+    def __init__(
+        self,
+        api: Creator,
+        limiter: Limiter,
+        settings: RetrySettings,
+        tally: Tally,
+        stopping: anyio.Event,
+        *,
+        on_retry: OnRetry,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._api = api
+        self._limiter = limiter
+        self._settings = settings
+        self._tally = tally
+        self._stopping = stopping
+        self._on_retry = on_retry
+        self._jitter = jitter
+        self._retrying = AsyncRetrying(
+            sleep=self._sleep,
+            wait=self._wait,
+            retry=retry_if_result(lambda verdict: isinstance(verdict, Retry)),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+
+    async def submit(self, submission: Submission) -> Verdict:
+        """Bring one submission as far as it goes; its outcome is set, and the last verdict is returned."""
+        verdict = await self._attempt(submission)
+        if not isinstance(verdict, Retry):
+            return verdict
+        return await self._again(submission, verdict)
+
+    async def _attempt(self, submission: Submission) -> Verdict:
+        answer = await self._api.create(submission.row, submission)
+        verdict = judge(answer)
+        submission.take(answer, verdict)
+        if isinstance(verdict, Retry) and verdict.throttled:
+            self._tally.throttled += 1
+        return verdict
+
+    async def _again(self, submission: Submission, verdict: Verdict) -> Verdict:
+        # entering tenacity costs more than a row, so the first attempt is made outside and is handed in here
+        first = True
+
+        async def attempt() -> Verdict:
+            nonlocal first, verdict
+            if first:
+                first = False
+            elif not self._stopping.is_set():
+                self._tally.retries += 1
+                verdict = await self._attempt(submission)
+            return verdict
+
+        def announce(state: RetryCallState) -> None:
+            if state.next_action is not None and isinstance(verdict, Retry):
+                if verdict.throttled:
+                    self._limiter.pause(state.next_action.sleep)
+                self._on_retry(submission.row, verdict, attempt=state.attempt_number, seconds=state.next_action.sleep)
+
+        enough = _Enough(self._stopping, self._settings.budget_seconds)
+        stop = stop_any(stop_after_attempt(self._settings.attempts), enough)
+        retrying = self._retrying.copy(stop=stop, before_sleep=announce)
+        return await retrying(attempt)
+
+    def _wait(self, state: RetryCallState) -> float:
+        verdict = state.outcome.result() if state.outcome else None
+        if isinstance(verdict, Retry) and verdict.after_seconds is not None:
+            return min(verdict.after_seconds, self._settings.max_retry_after_seconds)
+        exponential = self._settings.initial_seconds * 2.0 ** min(state.attempt_number - 1, 30)
+        return self._jitter(0, min(exponential, self._settings.max_seconds))
+
+    async def _sleep(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._stopping.wait()
