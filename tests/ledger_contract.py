@@ -48,8 +48,8 @@ class Place(Protocol):
         """Return key → record and request, for the rows of which they are kept."""
         ...
 
-    def findings(self) -> list[tuple[str, str, int, bool]]:
-        """Return kind, path, line and whether it still stands, for each finding, in order."""
+    def findings(self) -> list[tuple[str, str, int, int | None]]:
+        """Return kind, path, line and the run that retired it, for each finding, in order; None: it stands."""
         ...
 
     def decide(self, key: str, state: State) -> None:
@@ -78,7 +78,7 @@ class Desk:
     def bring(self, wanted: Row, outcome: Outcome, *, attempts: int = 1) -> int:
         """Bring a row from nothing to an outcome."""
         number = self.intend(wanted)
-        assert self.ledger.write([Settle(number, Settlement(wanted.key, outcome, attempts=attempts))]) == [None]
+        assert self.ledger.write([Settle(number, Settlement(wanted.key, outcome, 200, attempts, "RQ0"))]) == [None]
         return number
 
 
@@ -187,6 +187,9 @@ class LedgerContract:
         for empty in ("sid", "code", "reason", "http_status", "request_id", "settled_at"):
             assert found[empty] is None
         assert place.payloads() == {"k": (again.text, again.body)}
+        assert desk.ledger.write([Intent(again)]) == [
+            Known("k", again.fingerprint, State.STARTED, again.source, again.line)
+        ]
 
     @pytest.mark.parametrize("state", BARRIERS)
     def test_input_never_overwrites_what_exists_or_may_exist(self, desk: Desk, place: Place, state: State) -> None:
@@ -357,9 +360,9 @@ class LedgerContract:
             ]
         )
         assert place.findings() == [
-            ("rejected", SOURCE.path, 3, True),
-            ("duplicate", SOURCE.path, 4, True),
-            ("changed", SOURCE.path, 5, True),
+            ("rejected", SOURCE.path, 3, None),
+            ("duplicate", SOURCE.path, 4, None),
+            ("changed", SOURCE.path, 5, None),
         ]
 
     def test_an_unknown_kind_of_finding_is_refused(self, desk: Desk) -> None:
@@ -374,16 +377,23 @@ class LedgerContract:
         with at_work(place) as desk:
             desk.ledger.write([Finding("rejected", desk.source, 5, None, "bad", "new")])
             desk.ledger.supersede(desk.source, 5)
-        standing = [(line, stands) for _, _, line, stands in place.findings()]
-        assert standing == [(2, False), (5, False), (9, True), (5, True)]
+        retired = [(line, by) for _, _, line, by in place.findings()]
+        assert retired == [(2, desk.run), (5, desk.run), (9, None), (5, None)]
 
     def test_a_finding_is_retired_once(self, place: Place) -> None:
         """A later run does not touch what was retired, and retires what was left."""
+        runs = []
         for through in (2, 9):
             with at_work(place) as desk:
                 desk.ledger.write([Finding("rejected", desk.source, line, None, "bad", "x") for line in (2, 9)])
                 desk.ledger.supersede(desk.source, through)
-        assert [stands for *_, stands in place.findings()] == [False, False, True, True]
+                runs.append(desk.run)
+        with at_work(place) as desk:
+            desk.ledger.supersede(desk.source, 2)
+        assert [by for *_, by in place.findings()] == [runs[1], runs[1], desk.run, None]
+        with at_work(place) as desk:
+            desk.ledger.supersede(desk.source, 9)
+        assert [by for *_, by in place.findings()] == [runs[1], runs[1], desk.run - 1, desk.run]
 
     def test_reading_again_retires_findings_of_the_same_file_with_another_header(self, place: Place) -> None:
         """A file that was repaired in its header, or read with another encoding, is the same file; others are not."""
@@ -393,8 +403,8 @@ class LedgerContract:
         with at_work(place) as desk:
             repaired = desk.ledger.register(SOURCE._replace(header="a;b\n", delimiter=";", encoding="cp1252"))
             desk.ledger.supersede(repaired, 10)
-        standing = {path: stands for _, path, _, stands in place.findings()}
-        assert standing == {"/data/a.csv": False, "/data/b.csv": True}
+        retired = {path: by for _, path, _, by in place.findings()}
+        assert retired == {"/data/a.csv": desk.run, "/data/b.csv": None}
 
     # ---- runs, inputs and channels ----------------------------------------------------------------------------------
 

@@ -162,6 +162,13 @@ def test_all_problems_come_at_once_with_key_path_and_origin(monkeypatch: pytest.
     assert len(found) == len(expected)
 
 
+def test_a_flag_does_not_hide_a_section_that_is_none() -> None:
+    """`limits = 15` is wrong whether or not a flag sets a key of [limits]."""
+    Path("config.toml").write_text("limits = 15\n")
+    with pytest.raises(ConfigError, match=r"^config\.toml: limits: must be a section: \[limits\]$"):
+        load(None, {"limits": {"concurrency": 2}}, {})
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

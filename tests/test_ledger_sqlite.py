@@ -55,14 +55,14 @@ class SqlitePlace:
             query = "SELECT key, record, request FROM payloads JOIN rows ON rows.id = row_id"
             return {key: (record, request) for key, record, request in connection.execute(query)}
 
-    def findings(self) -> list[tuple[str, str, int, bool]]:
-        """Return the findings and whether they stand."""
+    def findings(self) -> list[tuple[str, str, int, int | None]]:
+        """Return the findings and who retired them."""
         with closing(open_readonly(self.path)) as connection:
             query = (
-                "SELECT kind, path, line, superseded_by IS NULL FROM findings "
+                "SELECT kind, path, line, superseded_by FROM findings "
                 "JOIN sources ON sources.id = source_id ORDER BY findings.id"
             )
-            return [(kind, path, line, bool(stands)) for kind, path, line, stands in connection.execute(query)]
+            return connection.execute(query).fetchall()
 
     def decide(self, key: str, state: State) -> None:
         """Do what `waive` and `undo` will do."""

@@ -292,6 +292,8 @@ def test_what_shapes_a_request_is_described_for_the_ledger() -> None:
         (FieldMapping(media_properties={"address": "x}"}), "", "mapping.media_properties.address: lone }"),
         (None, "{", "source.key: lone {"),
         (None, "agent", "source.key: reads no column"),
+        (FieldMapping(media_properties='{{"address": "{email}"}}'), "", "mapping.media_properties: JSON cannot be put"),
+        (FieldMapping(routing_properties="{a}{b}"), "", "mapping.routing_properties: JSON cannot be put"),
     ],
 )
 def test_a_template_that_is_wrong_stops_before_the_first_row(mapping: FieldMapping | None, key: str, says: str) -> None:
@@ -308,14 +310,15 @@ def test_a_template_that_is_wrong_stops_before_the_first_row(mapping: FieldMappi
     [
         ("agent:{ID}", {"ID": "7"}, "agent:7"),
         ("agent:{ID}", {"ID": 7}, "agent:7"),
-        ("{site}-{ID}", {"site": "", "ID": "7"}, "-7"),
+        (" {site} {ID}", {"site": " x ", "ID": "7\t"}, " x 7"),
+        ("{ID}-{site}-{ID}", {"site": "x", "ID": " "}, None),
         ("agent:{ID}", {"ID": ""}, None),
         ("agent:{ID}", {}, None),
         ("{site}{ID}", {"site": "", "ID": None}, None),
     ],
 )
 def test_a_key_template_names_the_row(template: str, values: dict[str, Any], key: str | None) -> None:
-    """Its columns are no strangers to a default mapping; all of them empty, the record has no key and is rejected."""
+    """Its columns are no strangers to a default mapping; one of them empty, the record has no key and is rejected."""
     made = mapped({**GOOD, **values}, key=template)
     if key is None:
         assert isinstance(made, Misfit)

@@ -69,7 +69,6 @@ class Bench:
                         ledger=ledger,
                         journal=journal,
                         queue=RowQueue(queue_rows),
-                        limiter=limiter,
                         submitter=submitter,
                         tally=self.tally,
                         stop=self.stop,

@@ -38,9 +38,7 @@ TABLE: dict[str, frozenset[str]] = {
     "stopping": frozenset({"model", "anyio"}),
     "logs": frozenset({"errors", "model", "structlog"}),
     "screen": frozenset({"model", "anyio", "rich"}),
-    "pipeline": frozenset(
-        {"errors", "journal", "ledger", "limiter", "model", "rowqueue", "stopping", "submit", "anyio"}
-    ),
+    "pipeline": frozenset({"errors", "journal", "ledger", "model", "rowqueue", "stopping", "submit", "anyio"}),
     "emulator": frozenset({"aiohttp", "yarl"}),
     "cli": EVERYTHING,
     "__main__": frozenset({"cli"}),

@@ -10,6 +10,7 @@ from tests.samples_of import row, sid
 from tests.virtual_clock import settle, virtual_time
 from worker.config import Retry as RetrySettings
 from worker.limiter import Limiter
+from worker.model import NOT_SENT as NOT_SENT_YET
 from worker.model import Answer, Created, Existed, Failed, Halt, InDoubt, Outcome, Rejected, Row, Tally, Verdict
 from worker.submit import Submission, Submitter
 
@@ -21,21 +22,21 @@ class Bench:
         self.service = FakeService(lambda _row, attempt: answers[min(attempt, len(answers)) - 1])
         self.tally = Tally()
         self.watcher = Watcher()
-        self.stopping = anyio.Event()
+        self.draining = anyio.Event()
         self.limiter = limiter or Limiter(float("inf"))
         self.submitter = Submitter(
             self.service,
             self.limiter,
             settings or RetrySettings(),
             self.tally,
-            self.stopping,
+            self.draining,
             on_retry=self.watcher.retry_scheduled,
             jitter=lambda _least, most: most,
         )
 
     def submission(self, wanted: Row | None = None) -> Submission:
         """Return a submission of a row that has not begun."""
-        return Submission(wanted or row(1), self.limiter, self.tally)
+        return self.submitter.begin(wanted or row(1))
 
     async def send(self) -> tuple[Outcome, Verdict]:
         """Submit one row to its end."""
@@ -74,9 +75,9 @@ async def test_what_was_certainly_not_processed_is_repeated_with_growing_waits()
     assert outcome == Created(sid("UT", row(1).key))
     assert anyio.current_time() == pytest.approx(3.5)
     assert bench.watcher.retries == [
-        (row(1).key, "not_sent", 1, 0.5),
+        (row(1).key, "no_connection", 1, 0.5),
         (row(1).key, "20409", 2, 1.0),
-        (row(1).key, "not_sent", 3, 2.0),
+        (row(1).key, "no_connection", 3, 2.0),
     ]
     assert (bench.tally.requests, bench.tally.retries, bench.tally.throttled) == (2, 3, 0)
 
@@ -86,7 +87,7 @@ async def test_attempts_that_are_used_up_leave_the_row_failed() -> None:
     """After six attempts the row is certainly not created, and says why."""
     bench = Bench(NOT_SENT)
     outcome, _ = await bench.send()
-    assert outcome == Failed("not_sent", "refused")
+    assert outcome == Failed("no_connection", "refused")
     assert bench.service.attempts.total() == 6
     assert anyio.current_time() == pytest.approx(0.5 + 1 + 2 + 4 + 8)
 
@@ -96,7 +97,7 @@ async def test_the_budget_ends_the_retries_before_the_wait_that_would_exceed_it(
     """A row may be retried for so many seconds and no longer."""
     bench = Bench(NOT_SENT, settings=RetrySettings(attempts=100, max_seconds=10, budget_seconds=30))
     outcome, _ = await bench.send()
-    assert outcome == Failed("not_sent", "refused")
+    assert outcome == Failed("no_connection", "refused")
     assert anyio.current_time() == pytest.approx(0.5 + 1 + 2 + 4 + 8 + 10)
 
 
@@ -152,10 +153,29 @@ async def test_nobody_waits_for_another_attempt_once_the_run_stops() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.submitter.submit, submission)
         await settle()
-        bench.stopping.set()
+        bench.draining.set()
     assert anyio.current_time() == 0.0
     assert bench.service.attempts.total() == 1
-    assert submission.outcome == Failed("not_sent", "refused")
+    assert submission.outcome == Failed("no_connection", "refused")
+
+
+@virtual_time
+async def test_a_drain_calls_back_who_waits_for_a_grant_and_nobody_else() -> None:
+    """The row that has left comes home with its answer; the one at the limiter's gate never leaves."""
+    bench = Bench(created(row(1)), limiter=Limiter(0.01))
+    bench.service.seconds = 5.0
+    away, waiting = bench.submission(row(1)), bench.submission(row(2))
+    async with anyio.create_task_group() as tasks:
+        for submission in (away, waiting):
+            tasks.start_soon(bench.submitter.submit, submission)
+            await settle()
+        assert bench.tally.in_flight == 1
+        bench.draining.set()
+        bench.submitter.withdraw()
+    assert anyio.current_time() == pytest.approx(5.0)
+    assert isinstance(away.outcome, Created)
+    assert waiting.outcome == NOT_SENT_YET
+    assert (bench.tally.requests, bench.tally.in_flight, bench.limiter.waiting) == (1, 0, 0)
 
 
 @virtual_time
@@ -178,7 +198,7 @@ def _in_flight(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("prepare", "answers", "state", "requests"),
     [
-        (_before_leaving, [created(row(1))], Failed("not_sent", "not sent"), 0),
+        (_before_leaving, [created(row(1))], NOT_SENT_YET, 0),
         (_in_flight, [created(row(1))], InDoubt("cut", "cut off before the answer came: may exist"), 1),
         (lambda _bench: None, [error(429, 20429, 60.0)], Failed("20429", "too many requests at once"), 1),
     ],

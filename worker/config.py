@@ -216,9 +216,13 @@ class Config(NamedTuple):
 
     @property
     def ledger_path(self) -> Path:
-        """The ledger's file; a relative path is relative to the config file, not to the working folder."""
+        """The ledger's file."""
+        return self.beside(self.settings.ledger.path)
+
+    def beside(self, name: str) -> Path:
+        """Return where a file that the settings name is: relative to the config file, not to the working folder."""
         folder = self.path.parent if self.path else Path()
-        return (folder / Path(self.settings.ledger.path).expanduser()).absolute()
+        return (folder / Path(name).expanduser()).absolute()
 
 
 def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> Config:
@@ -281,13 +285,18 @@ def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such config file") from None
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
+    # a flag for the same section would replace such a value in silence
+    values = [name for name, value in found.items() if name in Settings.model_fields and not isinstance(value, dict)]
+    if values:
+        raise ConfigError("\n".join(f"{path}: {name}: must be a section: [{name}]" for name in values))
+    return found
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:

@@ -166,6 +166,9 @@ class InDoubt:
 
 Outcome = Created | Existed | Rejected | Parked | Failed | InDoubt
 
+NOT_SENT = Failed("not_sent", "the run was stopped before it left")
+"""The outcome of a row whose intent is on record and whose first attempt never began."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -249,6 +252,7 @@ class Tally:
     requests: int = 0
     retries: int = 0
     throttled: int = 0
+    in_flight: int = 0
     last_request: float | None = None
     settled: dict[State, int] = field(default_factory=dict)
 
@@ -263,9 +267,10 @@ class Tally:
         return sum(getattr(self, name) for name in BUCKETS)
 
     def settle(self, outcome: Outcome) -> None:
-        """Count a row that this run brought to an outcome."""
+        """Count a row that this run brought to an outcome; one that was stopped before it left is not sent."""
         state = state_of(outcome)
-        setattr(self, state.value, getattr(self, state.value) + 1)
+        bucket = "not_sent" if outcome == NOT_SENT else state.value
+        setattr(self, bucket, getattr(self, bucket) + 1)
         self.settled[state] = self.settled.get(state, 0) + 1
 
     def holds(self) -> bool:

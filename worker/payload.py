@@ -17,7 +17,7 @@ from yarl import URL
 from worker.config import FieldMapping
 from worker.errors import ConfigError
 from worker.model import Misfit, Problem, Record, Row
-from worker.template import Template, parse
+from worker.template import Template, as_text, parse
 
 CANONICAL_VERSION = 1
 """Part of every digest: a new way of writing requests canonically makes new keys, and the ledger is bound to it."""
@@ -69,7 +69,7 @@ class Mapper:
         for field in FIELDS:
             given = getattr(mapping, field, None)
             if isinstance(given, str):
-                self._templates[field] = parse(given, f"mapping.{field}")
+                self._templates[field] = _whole(field, parse(given, f"mapping.{field}"))
             elif given is not None:
                 self._templates[field] = {name: parse(text, f"mapping.{field}.{name}") for name, text in given.items()}
         self._readers: dict[str, Callable[[Mapping[str, Any]], Any]] = {field: self._reader(field) for field in FIELDS}
@@ -131,10 +131,11 @@ class Mapper:
         key = None
         try:
             if self._key is not None:
-                key = self._key.render(values)
-                if key is None:
-                    problem = Problem("key_empty", f"source.key: {' and '.join(self._key.columns)} empty")
+                parts = {column: as_text(values.get(column)).strip() for column in self._key.columns}
+                if empty := [column for column, part in parts.items() if not part]:
+                    problem = Problem("key_empty", f"source.key: {' and '.join(empty)} empty")
                     return Misfit(None, source, record.line, problem, record.text)
+                key = self._key.render(parts)
             request, texts = self._request(values)
             fingerprint = digest(request)
             body = _form(request.type, texts)
@@ -200,6 +201,16 @@ class Mapper:
             return {name: value for name, value in found if value is not None} or None
 
         return read
+
+
+def _whole(field: str, template: Template) -> Template:
+    """Refuse to build JSON text around a column: a quotation mark in the data would break it, or change its meaning."""
+    if field in _JSON_FIELDS and len(template.pieces) > 1 and template.columns:
+        raise ConfigError(
+            f"mapping.{field}: JSON cannot be put together from text and columns; name one column that holds it, or "
+            f'write a table: [mapping.{field}] address = "{{email}}"'
+        )
+    return template
 
 
 class _UnfitError(Exception):

@@ -15,7 +15,6 @@ from worker.errors import LedgerError, SourceError
 from worker.journal import Journal
 from worker.ledger import Known, Ledger, Standing, standing_of
 from worker.ledger.survey import Surveyed
-from worker.limiter import Limiter
 from worker.model import Cause, Exit, Failed, Halt, InDoubt, Outcome, Parked, Rejected, Retry, Row, Settlement, Tally
 from worker.rowqueue import RowQueue
 from worker.stopping import Stop
@@ -59,7 +58,6 @@ class Pipeline:
         ledger: Ledger,
         journal: Journal,
         queue: RowQueue,
-        limiter: Limiter,
         submitter: Submitter,
         tally: Tally,
         stop: Stop,
@@ -69,7 +67,6 @@ class Pipeline:
         self._ledger = ledger
         self._journal = journal
         self._queue = queue
-        self._limiter = limiter
         self._submitter = submitter
         self._tally = tally
         self._stop = stop
@@ -81,7 +78,6 @@ class Pipeline:
         self._forbidden: set[str] = set()
         self._parked: dict[str, Rejected] = {}
         self._held = ledger.channels_in_doubt()
-        self.in_flight = 0
 
     async def run(self, batches: AsyncGenerator[Surveyed, None], concurrency: int) -> None:
         """Send what is to be sent; returns when every row read has its place in the tally.
@@ -90,17 +86,23 @@ class Pipeline:
         """
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._feed, batches)
-                for _ in range(concurrency):
-                    tasks.start_soon(self._work)
+                tasks.start_soon(self._withdraw)
+                async with anyio.create_task_group() as work:
+                    work.start_soon(self._feed, batches)
+                    for _ in range(concurrency):
+                        work.start_soon(self._work)
+                tasks.cancel_scope.cancel()
         finally:
             self._tally.not_sent += self._queue.qsize() + self._unqueued
 
-    def drain(self, cause: Cause) -> None:
-        """Send nothing new, and say why."""
+    def _drain(self, cause: Cause) -> None:
         if cause not in self._stop.causes:
             self._observer.run_stopping(cause)
         self._stop.drain(cause)
+
+    async def _withdraw(self) -> None:
+        await self._stop.draining.wait()
+        self._submitter.withdraw()
 
     # ---- feeding ----------------------------------------------------------------------------------------------------
 
@@ -113,10 +115,10 @@ class Pipeline:
                     through[batch.source] = batch.last_line
                     await self._journal.note(batch.findings)
                     await self._enqueue(batch.send)
-                    if self._stop.draining.is_set():
+                    if self._stop.ending.is_set():
                         break
         except SourceError as exc:
-            self.drain(Cause(Exit.HALTED, str(exc)))
+            self._drain(Cause(Exit.HALTED, str(exc)))
         finally:
             self._queue.close()
         for source, line in through.items():
@@ -130,7 +132,7 @@ class Pipeline:
     async def _enqueue(self, rows: list[Row]) -> None:
         self._unqueued = len(rows)
         for row in rows:
-            if self._stop.draining.is_set():
+            if self._stop.ending.is_set():
                 return
             await self._queue.put(row)
             self._unqueued -= 1
@@ -139,17 +141,15 @@ class Pipeline:
 
     async def _work(self) -> None:
         while (row := await self._queue.take()) is not None:
-            self.in_flight += 1
             try:
                 await self._handle(row)
             finally:
-                self.in_flight -= 1
                 self._queue.release(row.channel_sid)
 
     async def _handle(self, row: Row) -> None:
-        if self._limit is not None and self._sent >= self._limit and not self._stop.draining.is_set():
-            self.drain(Cause(Exit.STOPPED, f"stopped after {self._limit:,} rows, as --limit says"))
-        if self._stop.draining.is_set() or row.channel_sid in self._held:
+        if self._sent == self._limit and not self._stop.ending.is_set():
+            self._stop.end(Cause(Exit.STOPPED, f"stopped after {self._limit:,} rows, as --limit says"))
+        if self._stop.ending.is_set() or row.channel_sid in self._held:
             self._tally.not_sent += 1
             return
         closed = self._parked.get(row.channel_sid)
@@ -158,14 +158,14 @@ class Pipeline:
         number = await self._intend(row)
         if number is None:
             return
-        submission = Submission(row, self._limiter, self._tally)
+        submission = self._submitter.begin(row)
         try:
             if closed is not None:
                 submission.outcome = Parked(closed.code, closed.reason)
             else:
                 verdict = await self._submitter.submit(submission)
                 if isinstance(verdict, Halt):
-                    self.drain(Cause(Exit.HALTED, f"halted: {verdict.reason} ({verdict.code})"))
+                    self._drain(Cause(Exit.HALTED, f"halted: {verdict.reason} ({verdict.code})"))
         finally:
             await self._settle(number, submission)
         self._heed(row, submission.outcome)
@@ -213,7 +213,7 @@ class Pipeline:
             case Failed(forbidden=True):
                 self._forbidden.add(row.channel_sid)
                 if len(self._forbidden) > 1:
-                    self.drain(Cause(Exit.HALTED, f"halted: {outcome.reason} ({outcome.code}) in two channels"))
+                    self._drain(Cause(Exit.HALTED, f"halted: {outcome.reason} ({outcome.code}) in two channels"))
             case Failed(stranger=stranger):
                 pass
         if not stranger:
@@ -221,7 +221,7 @@ class Pipeline:
         elif self._strangers is not None:
             self._strangers += 1
             if self._strangers == FIRST_ANSWERS:
-                self.drain(Cause(Exit.HALTED, _NOT_THE_API))
+                self._drain(Cause(Exit.HALTED, _NOT_THE_API))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ _MINUTE = 60
 _COLUMNS = 80
 
 _NOTES = {
+    "rejected": "a definite no; the groups below say why",
     "existed": "were members already",
     "already_done": "by earlier runs",
     "duplicate": "the same record again; the first one counts",
@@ -135,7 +136,7 @@ def _headline(account: Account) -> str:
         reason = account.reason
         return f"{reason[:1].upper()}{reason[1:]}{'' if reason.endswith(('.', '?', '!')) else '.'}{nothing_lost}"
     tally = account.tally
-    if tally.read and tally.already_done == tally.read:
+    if tally.already_done and not tally.requests and not tally.not_sent and not tally.in_doubt:
         return "Everything was already done; nothing was sent."
     return f"Finished.{nothing_lost}"
 

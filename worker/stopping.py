@@ -1,7 +1,7 @@
-"""How a run ends early: first it drains, then it is cut.
+"""How a run ends early: it ends, it drains, or it is cut.
 
-Draining: nothing new is sent, what is in flight comes home. Cutting: what is in flight is recorded as what it is, in
-doubt if it has left.
+Ending: no further row is begun, those that are come to their outcome. Draining: nothing more leaves, what is in flight
+comes home. Cutting: what is in flight is recorded as what it is, in doubt.
 """
 
 import signal
@@ -18,13 +18,19 @@ class Stop:
     """The state of stopping, shared by everybody in a run. causes: in the order in which they came."""
 
     def __init__(self) -> None:
+        self.ending = anyio.Event()
         self.draining = anyio.Event()
         self.causes: list[Cause] = []
 
-    def drain(self, cause: Cause) -> None:
-        """Ask for a drain; a later cause is remembered, too."""
+    def end(self, cause: Cause) -> None:
+        """Let no further row begin."""
         if cause not in self.causes:
             self.causes.append(cause)
+        self.ending.set()
+
+    def drain(self, cause: Cause) -> None:
+        """Let nothing more leave; a later cause is remembered, too."""
+        self.end(cause)
         self.draining.set()
 
 

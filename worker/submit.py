@@ -15,19 +15,7 @@ from tenacity.stop import stop_base
 
 from worker.config import Retry as RetrySettings
 from worker.limiter import Limiter
-from worker.model import (
-    Answer,
-    Failed,
-    Halt,
-    InDoubt,
-    Outcome,
-    Reply,
-    Retry,
-    Row,
-    Settlement,
-    Tally,
-    Verdict,
-)
+from worker.model import NOT_SENT, Answer, Failed, Halt, InDoubt, Outcome, Reply, Retry, Row, Settlement, Tally, Verdict
 from worker.verdict import judge
 
 
@@ -47,27 +35,50 @@ class OnRetry(Protocol):
         ...
 
 
+class WithdrawnError(Exception):
+    """The run drained while the row waited for its grant: it never left."""
+
+
 class Submission:
     """One row on its way. outcome: what would be true if the lights went out now."""
 
-    def __init__(self, row: Row, limiter: Limiter, tally: Tally) -> None:
+    def __init__(self, row: Row, limiter: Limiter, tally: Tally, draining: anyio.Event) -> None:
         self.row = row
-        self.outcome: Outcome = Failed("not_sent", "not sent")
+        self.outcome: Outcome = NOT_SENT
         self.attempts = 0
         self.answer: Answer | None = None
         self._limiter = limiter
         self._tally = tally
+        self._draining = draining
+        self._away = False
+        self._waiting = anyio.CancelScope()
 
     async def ready(self) -> None:
-        """Wait for the limiter's grant."""
-        await self._limiter.acquire()
+        """Wait for the limiter's grant. Raises WithdrawnError when the run drains before it comes."""
+        with anyio.CancelScope() as self._waiting:
+            if not self._draining.is_set():
+                await self._limiter.acquire()
+                if not self._draining.is_set():
+                    return
+        raise WithdrawnError
+
+    def withdraw(self) -> None:
+        """Wait no longer; harmless when the row has left."""
+        self._waiting.cancel()
 
     def left(self) -> None:
         """Take note that the service may act on the row from now on."""
+        self._away = True
+        self._tally.in_flight += 1
         self.attempts += 1
         self._tally.requests += 1
         self._tally.last_request = time.time()
         self.outcome = InDoubt("cut", "cut off before the answer came: may exist")
+
+    def home(self) -> None:
+        """Take note that the attempt is over, whether it had left or not."""
+        self._tally.in_flight -= self._away
+        self._away = False
 
     def take(self, answer: Answer, verdict: Verdict) -> None:
         """Make the outcome what an answer's verdict says."""
@@ -93,21 +104,21 @@ class Submission:
 
 
 class _Enough(stop_base):
-    """No further attempt: the run is stopping, or the next wait would go over the budget.
+    """No further attempt: the run drains, or the next wait would go over the budget.
 
     tenacity's own budget reads the process's clock; this one reads the event loop's, as every wait here does.
     """
 
-    def __init__(self, stopping: anyio.Event, budget_seconds: float) -> None:
-        self._stopping = stopping
+    def __init__(self, draining: anyio.Event, budget_seconds: float) -> None:
+        self._draining = draining
         self._deadline = anyio.current_time() + budget_seconds
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        return self._stopping.is_set() or anyio.current_time() + retry_state.upcoming_sleep > self._deadline
+        return self._draining.is_set() or anyio.current_time() + retry_state.upcoming_sleep > self._deadline
 
 
 class Submitter:
-    """Brings submissions to their outcomes. stopping: once set, nobody waits for another attempt."""
+    """Brings submissions to their outcomes. draining: once set, nothing more leaves."""
 
     def __init__(
         self,
@@ -115,7 +126,7 @@ class Submitter:
         limiter: Limiter,
         settings: RetrySettings,
         tally: Tally,
-        stopping: anyio.Event,
+        draining: anyio.Event,
         *,
         on_retry: OnRetry,
         jitter: Callable[[float, float], float] = random.uniform,
@@ -124,7 +135,8 @@ class Submitter:
         self._limiter = limiter
         self._settings = settings
         self._tally = tally
-        self._stopping = stopping
+        self._draining = draining
+        self._under_way: set[Submission] = set()
         self._on_retry = on_retry
         self._jitter = jitter
         self._retrying = AsyncRetrying(
@@ -134,15 +146,33 @@ class Submitter:
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
 
+    def begin(self, row: Row) -> Submission:
+        """Return a row's submission, before its first attempt."""
+        return Submission(row, self._limiter, self._tally, self._draining)
+
     async def submit(self, submission: Submission) -> Verdict:
         """Bring one submission as far as it goes; its outcome is set, and the last verdict is returned."""
-        verdict = await self._attempt(submission)
-        if not isinstance(verdict, Retry):
-            return verdict
-        return await self._again(submission, verdict)
+        self._under_way.add(submission)
+        try:
+            verdict = await self._attempt(submission)
+            if not isinstance(verdict, Retry):
+                return verdict
+            return await self._again(submission, verdict)
+        finally:
+            self._under_way.discard(submission)
+
+    def withdraw(self) -> None:
+        """Call back every row that waits for its grant; what has left comes home."""
+        for submission in self._under_way:
+            submission.withdraw()
 
     async def _attempt(self, submission: Submission) -> Verdict:
-        answer = await self._api.create(submission.row, submission)
+        try:
+            answer = await self._api.create(submission.row, submission)
+        except WithdrawnError:
+            return submission.outcome
+        finally:
+            submission.home()
         verdict = judge(answer)
         submission.take(answer, verdict)
         if isinstance(verdict, Retry) and verdict.throttled:
@@ -157,7 +187,7 @@ class Submitter:
             nonlocal first, verdict
             if first:
                 first = False
-            elif not self._stopping.is_set():
+            elif not self._draining.is_set():
                 self._tally.retries += 1
                 verdict = await self._attempt(submission)
             return verdict
@@ -168,7 +198,7 @@ class Submitter:
                     self._limiter.pause(state.next_action.sleep)
                 self._on_retry(submission.row, verdict, attempt=state.attempt_number, seconds=state.next_action.sleep)
 
-        enough = _Enough(self._stopping, self._settings.budget_seconds)
+        enough = _Enough(self._draining, self._settings.budget_seconds)
         stop = stop_any(stop_after_attempt(self._settings.attempts), enough)
         retrying = self._retrying.copy(stop=stop, before_sleep=announce)
         return await retrying(attempt)
@@ -182,4 +212,4 @@ class Submitter:
 
     async def _sleep(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await self._stopping.wait()
+            await self._draining.wait()

@@ -100,7 +100,7 @@ def judge(answer: Answer) -> Verdict:
         case Reply():
             return _judge_reply(answer)
         case NotSent(reason):
-            return Retry("not_sent", reason)
+            return Retry("no_connection", reason)
         case Lost(reason):
             return InDoubt("lost", reason)
         case _:
@@ -129,7 +129,8 @@ def _judge_success(body: bytes) -> Verdict:
     sid = document.get("sid") if isinstance(document, dict) else None
     if isinstance(sid, str) and _SID.fullmatch(sid.encode(errors="replace")):
         return Created(sid)
-    return InDoubt("no_sid", "accepted, without a participant's sid: probably exists")
+    is_ours = isinstance(document, dict) and ("sid" in document or _read_error(body) is not None)
+    return InDoubt("no_sid", "accepted, without a participant's sid: probably exists", stranger=not is_ours)
 
 
 def _judge_code(code: int, reply: Reply) -> Verdict | None:

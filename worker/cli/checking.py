@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from worker.cli.wiring import configure
+from worker.cli.wiring import configure, shown
 from worker.config import Config
 from worker.intake import Intake
 from worker.ledger import SourceFile
@@ -105,7 +105,7 @@ def _as_object(found: _Findings, code: int) -> dict[str, object]:
 def _as_text(found: _Findings, config: Config, inputs: Sequence[Input], ledger: Path | None, code: int) -> str:
     files = f"{len(inputs)} file{'' if len(inputs) == 1 else 's'}"
     notes = {
-        "already_done": f"in ledger {ledger}",
+        "already_done": f"in ledger {shown(str(ledger))}",
         "duplicate": "the same record again; the first one counts",
         "rejected": f"in {len(found.groups)} groups" if found.groups else "by the API, in earlier runs",
         "in_doubt": "in earlier runs; never sent again blindly",

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 import anyio
 import structlog
 from yarl import URL
 
 from worker.api import Api
-from worker.cli.wiring import LedgerChoice, obtain_ledger
+from worker.cli.wiring import LedgerChoice, obtain_ledger, shown
 from worker.config import Config, Credentials, is_loopback, read_credentials
 from worker.errors import LedgerError
 from worker.intake import Intake
@@ -64,7 +63,8 @@ def run_files(
     credentials = read_credentials(os.environ)
     mapper = Mapper(settings.mapping, settings.source.key)
     inputs = find_inputs(files)
-    log = configure(form=settings.log.format, level=settings.log.level, file=settings.log.file, quiet=quiet)
+    file = str(config.beside(settings.log.file)) if settings.log.file else ""
+    log = configure(form=settings.log.format, level=settings.log.level, file=file, quiet=quiet)
     order = _Order(config, credentials, mapper, choice, inputs, limit, silent=quiet or json_wanted)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
@@ -104,6 +104,7 @@ class _Run:
         self._limiter = Limiter(self._settings.limits.rate_per_second)
         self._queue = RowQueue(self._settings.source.queue_rows)
         self._observer = LogObserver(self._number)
+        self._ledger_broke = False
 
     async def send(self, intake: Intake) -> Account:
         """Import, record how it ended, and return the account."""
@@ -124,7 +125,7 @@ class _Run:
             concurrency=settings.limits.concurrency,
             connect_timeout=settings.api.connect_timeout_seconds,
             read_timeout=settings.api.read_timeout_seconds,
-            ca_bundle=settings.api.ca_bundle,
+            ca_bundle=str(self._order.config.beside(settings.api.ca_bundle)) if settings.api.ca_bundle else "",
             proxy=settings.api.proxy,
             trust_environment=not is_loopback(host),
         )
@@ -133,6 +134,7 @@ class _Run:
                 async with Journal(self._ledger) as journal, api:
                     await self._drive(self._pipeline(journal, api), intake, survey, journal)
             except* LedgerError as group:
+                self._ledger_broke = True
                 reason = str(next(iter(_leaves(group))))
                 self._stop.drain(Cause(Exit.HALTED, f"halted: {reason}"))
 
@@ -149,7 +151,6 @@ class _Run:
             ledger=self._ledger,
             journal=journal,
             queue=self._queue,
-            limiter=self._limiter,
             submitter=submitter,
             tally=self._tally,
             stop=self._stop,
@@ -169,7 +170,7 @@ class _Run:
                 self._tally,
                 self._limiter.rate,
                 concurrency,
-                pipeline.in_flight,
+                self._tally.in_flight,
                 self._queue.waiting,
             )
 
@@ -178,18 +179,16 @@ class _Run:
                 if not self._order.silent:
                     aside.start_soon(partial(show, look, interactive=sys.stderr.isatty()))
                 grace = self._settings.stop.grace_seconds
-                heed = partial(
-                    heed_signals, self._stop, cut, grace_seconds=grace, on_first=lambda: self._say_stopping(pipeline)
-                )
+                heed = partial(heed_signals, self._stop, cut, grace_seconds=grace, on_first=self._say_stopping)
                 aside.start_soon(heed)
                 await pipeline.run(intake.read(survey, register), concurrency)
             aside.cancel_scope.cancel()
 
-    def _say_stopping(self, pipeline: Pipeline) -> None:
+    def _say_stopping(self) -> None:
         if not self._order.silent:
             grace = self._settings.stop.grace_seconds
             print(
-                f"Stopping: {pipeline.in_flight} requests in flight, at most {grace:g} s. Once more cuts them off\n"
+                f"Stopping: {self._tally.in_flight} requests in flight, at most {grace:g} s. Once more cuts them off\n"
                 "(those rows would be in doubt).",
                 file=sys.stderr,
             )
@@ -204,7 +203,7 @@ class _Run:
         masked = f", account {account[:2]}…{account[-4:]}" if account else ""
         config = self._order.config.path or "none found, defaults"
         print(
-            f"ledger  {shown(self._ledger.path)}: {done:,} rows created so far, {doubt:,} in doubt\n"
+            f"ledger  {shown(str(self._ledger.path))}: {done:,} rows created so far, {doubt:,} in doubt\n"
             f"target  {URL(self._settings.api.url).authority}{masked}\n"
             f"config  {config}",
             file=sys.stderr,
@@ -213,18 +212,16 @@ class _Run:
     def _account(self, elapsed: float) -> Account:
         recorded = self._tally.settled
         groups = []
-        try:
+        if not self._ledger_broke:
             recorded = self._ledger.settled_by_run()
             with View(self._ledger.path) as view:
-                groups = view.groups()
-        except LedgerError:
-            pass  # it is why the run was halted, and that is said already
+                groups = [group._replace(example=shown(group.example)) for group in view.groups()]
         account = Account(
             run=self._number,
             tally=self._tally,
             recorded=recorded,
             elapsed_seconds=elapsed,
-            ledger=shown(self._ledger.path),
+            ledger=shown(str(self._ledger.path)),
             inputs=sum(source.path is not None for source in self._order.inputs),
             last_request_at=_rfc3339(self._tally.last_request) if self._tally.last_request else None,
             causes=self._stop.causes,
@@ -235,12 +232,6 @@ class _Run:
         except LedgerError as exc:
             structlog.get_logger().error("run.unrecorded", reason=str(exc))
         return account
-
-
-def shown(path: Path) -> str:
-    """Return a path the way a person would type it here."""
-    here = Path.cwd()
-    return f"./{path.relative_to(here)}" if path.is_relative_to(here) else str(path)
 
 
 def _rfc3339(seconds: float) -> str:

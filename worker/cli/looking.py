@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from worker.cli.wiring import configure
+from worker.cli.wiring import configure, shown
 from worker.errors import ConfigError
 from worker.ledger.view import COLUMNS, Group, Run, View
 from worker.model import Exit, State
@@ -21,7 +21,8 @@ def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_w
     """Print where an import stands; returns exit code 0. Raises LedgerRefusedError when there is no ledger."""
     path = configure(config, ledger, {}).ledger_path
     with View(path) as view:
-        counts, run, groups = view.counts(), view.last_run(), view.groups()
+        counts, run = view.counts(), view.last_run()
+        groups = [group._replace(example=shown(group.example)) for group in view.groups()]
     if json_wanted:
         print(json.dumps(_as_object(path, counts, run)))
     elif not quiet:
@@ -48,7 +49,7 @@ def _as_object(path: Path, counts: dict[str, int], run: Run | None) -> dict[str,
 
 
 def _as_text(path: Path, counts: dict[str, int], run: Run | None, groups: Sequence[Group]) -> str:
-    lines = [f"ledger {path}"]
+    lines = [f"ledger {shown(str(path))}"]
     lines += [f"  {state.value.replace('_', ' '):<12}{counts[state]:>11,}" for state in State if counts.get(state)]
     if not counts:
         lines.append("  no rows yet")

@@ -62,6 +62,11 @@ def obtain_ledger(config: Config, credentials: Credentials, mapper: Mapper, choi
     return ledger
 
 
+def shown(path: str) -> str:
+    """Return a path the way a person would type it in this folder."""
+    return path.removeprefix(f"{Path.cwd()}/")
+
+
 def binding_of(config: Config, credentials: Credentials, mapper: Mapper) -> Binding:
     """Return what a ledger of this import belongs to."""
     url = URL(config.settings.api.url)

@@ -221,10 +221,6 @@ def open_ledger(path: Path) -> SqliteLedger:
     """
     _require_file(path)
     refuse_network(path)
-    if path.stat().st_size == 0:
-        raise LedgerRefusedError(
-            f"{path}: is empty, so it is no ledger (was it cut off while it was copied?); restore it, or move it away"
-        )
     lock = Lock(path.resolve())
     try:
         connection = _connect(path)
@@ -313,7 +309,9 @@ def _require_file(path: Path) -> None:
 
 def _require_tables(connection: sqlite3.Connection, path: Path) -> None:
     if check(connection, path) == 0:  # to fill it would be to make a ledger silently
-        raise LedgerRefusedError(f"{path}: is empty, so it is no ledger; restore it, or move it away")
+        raise LedgerRefusedError(
+            f"{path}: is empty, so it is no ledger (was it cut off while it was copied?); restore it, or move it away"
+        )
 
 
 def _refuse_leftovers(path: Path) -> None:
