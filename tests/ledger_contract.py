@@ -274,6 +274,13 @@ class LedgerContract:
         with pytest.raises(LedgerError, match="nobody"):
             desk.ledger.write([Settle(4711, Settlement("nobody", OUTCOMES[0]))])
 
+    def test_an_outcome_is_recorded_for_its_own_row_only(self, desk: Desk, place: Place) -> None:
+        """A sid never gets to another row: number and key must be of one row."""
+        number = desk.intend(desk.row(1))
+        with pytest.raises(LedgerError, match="no longer started"):
+            desk.ledger.write([Settle(number, Settlement(desk.row(2).key, OUTCOMES[0]))])
+        assert [found["state"] for found in place.rows()] == ["started"]
+
     def test_whatever_the_service_says_can_be_recorded(self, desk: Desk, place: Place) -> None:
         """A reason with quotes, a NUL, half of a surrogate pair or an emoji does not stop the run."""
         desk.bring(desk.row(1), Rejected("20001", 'it\'s "bad"; DROP TABLE rows --'))
@@ -477,7 +484,7 @@ class LedgerContract:
         """A process that dies right after a write returned has left everything of it behind."""
         act = f"""
 answers = ledger.write([Intent(row(n)._replace(source=source)) for n in range(3)])
-ledger.write([Settle(answers[0], Settlement("k", Created(sid("UT", 1))))])
+ledger.write([Settle(answers[0], Settlement(row(0).key, Created(sid("UT", 1))))])
 {end}
 """
         with child(place, act) as process:

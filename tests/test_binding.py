@@ -224,3 +224,13 @@ def test_a_refused_binding_gives_the_ledger_back(tmp_path: Path) -> None:
     with pytest.raises(LedgerRefusedError):
         bind(path, binding(account="AC2"))
     bind(path, binding())
+
+
+def test_another_target_whose_account_is_unknown_forgets_the_first_one_s() -> None:
+    """Once accepted, the next account that is known is the ledger's, not the one of the target before."""
+    known = {"target": "a", "account": "AC1", "key_template": "{ID}", "canonical_version": "1"}
+    wanted = {"target": "b", "key_template": "{ID}", "canonical_version": "1"}
+    stored = known | compare(known, wanted, 1, accept_target=True, accept_new_keys=False)
+    assert stored["account"] == ""
+    later = {**wanted, "account": "AC2"}
+    assert compare(stored, later, 1, accept_target=False, accept_new_keys=False) == {"account": "AC2"}

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import sys
@@ -42,6 +43,12 @@ async def service() -> AsyncIterator[tuple[Emulator, str]]:
 async def run(folder: Path, base_url: str, *words: str | Path) -> Ended:
     """Run an import at full speed."""
     return await flex_import("run", *words, "--base-url", base_url, "--rate", "inf", cwd=folder)
+
+
+def account_of(ended: Ended) -> dict[str, int]:
+    """Return the account that a run printed: name → rows."""
+    found = re.findall(r"^  ([a-z ]+?) +([\d,]+)", ended.out, re.MULTILINE)
+    return {"failed": 0, **{name: int(count.replace(",", "")) for name, count in found}}
 
 
 def states(folder: Path, ledger: str = "imports.db") -> dict[str, int]:
@@ -176,7 +183,10 @@ async def test_the_first_signal_drains(
     assert ended.code == code
     assert "Stopping: " in ended.err
     assert f"Stopped by {number.name}. Nothing lost." in ended.out
-    assert states(tmp_path) == {"created": emulator.stats.created}
+    found = states(tmp_path)
+    assert found.pop("created") == emulator.stats.created
+    assert set(found) <= {"failed"}, "rows whose intent was on record were called back"
+    assert account_of(ended)["failed"] == 0
 
 
 async def test_the_second_signal_cuts_and_leaves_doubts(tmp_path: Path, service: tuple[Emulator, str]) -> None:

@@ -607,9 +607,15 @@ ledger.write([Intent(row(n)._replace(source=source)) for n in range(3)])
 def test_the_log_does_not_grow_with_the_run(desk: Desk, place: SqlitePlace) -> None:
     """The log is written back while the run goes on, also when somebody looks now and then."""
     for start in range(0, 20_000, 500):
-        numbers = desk.ledger.write([Intent(desk.row(number, 1)) for number in range(start, start + 500)])
-        settled = [Settle(number, Settlement("k", OUTCOMES[0])) for number in numbers if isinstance(number, int)]
-        desk.ledger.write(settled)
+        rows = [desk.row(number, 1) for number in range(start, start + 500)]
+        numbers = desk.ledger.write([Intent(one) for one in rows])
+        desk.ledger.write(
+            [
+                Settle(number, Settlement(one.key, OUTCOMES[0]))
+                for number, one in zip(numbers, rows, strict=True)
+                if isinstance(number, int)
+            ]
+        )
         with View(place.path) as view:
             view.last_run()
     assert (place.path.parent / "imports.db-wal").stat().st_size < 8_000_000

@@ -4,6 +4,7 @@ Nobody moves on before the record that must be durable is durable: an intent bef
 outcome before its channel is released.
 """
 
+import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -26,6 +27,9 @@ RECORD_SECONDS = 30.0
 FIRST_ANSWERS = 5
 """If so many first answers are all somebody else's (redirects, a proxy's pages), the base URL is wrong."""
 
+
+WHOLE_INPUT = sys.maxsize
+"""The last line of an input that was read to its end: what an earlier, longer version of it held is retired, too."""
 
 _NOT_THE_API = (
     f"halted: the first {FIRST_ANSWERS} answers were not the API's (redirects, or no JSON of Twilio's); "
@@ -112,11 +116,15 @@ class Pipeline:
             async with aclosing(batches):
                 async for batch in batches:
                     self._count(batch)
+                    if batch.source not in through:
+                        through = dict.fromkeys(through, WHOLE_INPUT)  # those before it were read to their end
                     through[batch.source] = batch.last_line
                     await self._journal.note(batch.findings)
                     await self._enqueue(batch.send)
                     if self._stop.ending.is_set():
                         break
+                else:
+                    through = dict.fromkeys(through, WHOLE_INPUT)
         except SourceError as exc:
             self._drain(Cause(Exit.HALTED, str(exc)))
         finally:

@@ -50,7 +50,10 @@ def _as_object(path: Path, counts: dict[str, int], run: Run | None) -> dict[str,
 
 def _as_text(path: Path, counts: dict[str, int], run: Run | None, groups: Sequence[Group]) -> str:
     lines = [f"ledger {shown(str(path))}"]
-    lines += [f"  {state.value.replace('_', ' '):<12}{counts[state]:>11,}" for state in State if counts.get(state)]
+    for state in State:
+        if counts.get(state):
+            note = "   in flight; in doubt if no run is under way" if state is State.STARTED else ""
+            lines.append(f"  {state.value.replace('_', ' '):<12}{counts[state]:>11,}{note}")
     if not counts:
         lines.append("  no rows yet")
     if run is None:

@@ -64,6 +64,8 @@ def compare(
     difference that was not accepted.
     """
     changed = {field for field in wanted if field in known and known[field] != wanted[field]}
+    if not known.get("account"):
+        changed.discard("account")
     if changed & set(TARGET_FIELDS) and not accept_target:
         raise LedgerRefusedError(_other_target(known, wanted, done))
     if changed & set(KEY_FIELDS) and (done or kept) and not accept_new_keys:
@@ -71,11 +73,13 @@ def compare(
         if not done:
             rows = f"{kept:,} rows that exist, are in doubt or are waived\n  would get new keys and be sent again."
         raise LedgerRefusedError(_other_keys(known, wanted, rows, changed))
+    if "target" in changed and "account" not in wanted:
+        wanted = {**wanted, "account": ""}  # the other target's account is not known: the next one that is counts
     return {field: value for field, value in wanted.items() if known.get(field) != value}
 
 
 def _other_target(known: dict[str, str], wanted: dict[str, str], done: int) -> str:
-    names = {side: values["target"] + (f", account {values['account']}" if "account" in values else "")
+    names = {side: values["target"] + (f", account {values['account']}" if values.get("account") else "")
              for side, values in (("known", known), ("wanted", wanted))}  # fmt: skip
     return (
         f"this ledger belongs to {names['known']}; you are about to use\n"

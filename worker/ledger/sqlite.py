@@ -37,7 +37,7 @@ _PAYLOAD = "INSERT OR REPLACE INTO payloads (row_id, record, request) VALUES (?,
 _SETTLE = """
 UPDATE rows SET state = ?, sid = ?, code = ?, reason = ?, http_status = ?, attempts = attempts + ?, request_id = ?,
     settled_at = ?
-WHERE id = ? AND state = 'started'
+WHERE id = ? AND key = ? AND state = 'started'
 """
 _FINDING = """
 INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -160,7 +160,18 @@ class SqliteLedger:
             code, reason = _storable(outcome.code), _storable(outcome.reason)
         updated = self._connection.execute(
             _SETTLE,
-            (state, sid, code, reason, settlement.http_status, settlement.attempts, settlement.request_id, now, number),
+            (
+                state,
+                sid,
+                code,
+                reason,
+                settlement.http_status,
+                settlement.attempts,
+                settlement.request_id,
+                now,
+                number,
+                settlement.key,
+            ),
         )
         if updated.rowcount != 1:
             raise LedgerError(f"{self.path}: row {settlement.key} is no longer started: something else wrote here")
