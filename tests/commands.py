@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CREDENTIALS = {"TWILIO_ACCOUNT_SID": "AC" + "1" * 32, "TWILIO_AUTH_TOKEN": "a-token-that-must-not-show"}
+HOLDING = {**CREDENTIALS, "FLEX_IMPORT__DOUBT__POLICY": "hold"}
+QUICK = {**CREDENTIALS, "FLEX_IMPORT__DOUBT__SETTLE_SECONDS": "0.5", "FLEX_IMPORT__LIMITS__LIST_RATE_PER_SECOND": "inf"}
 ROOT = Path(__file__).parent.parent
 
 

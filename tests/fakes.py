@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import anyio
 
 from tests.samples_of import sid
-from worker.model import Answer, Cause, Lost, NotSent, Reply, Retry, Row, Settlement
+from worker.model import Answer, Cause, Listed, Listing, Lost, NotSent, Reply, Retry, Row, Settlement, Unlisted
+from worker.reconcile import ListDeparture
 from worker.submit import Submission
 
 
@@ -22,6 +23,8 @@ def error(status: int, code: int, retry_after_seconds: float | None = None) -> R
 
 
 LOST = Lost("the connection broke")
+LOST_BEFORE = Lost("the connection broke before anything was made")
+LOST_LATE = Lost("the connection broke, and it is made later")
 NOT_SENT = NotSent("refused")
 
 Respond = Callable[[Row, int], Answer]
@@ -50,6 +53,10 @@ class FakeService:
     most_in_channel: int = 0
     most_at_once: int = 0
     left_at: list[float] = field(default_factory=list)
+    present: dict[str, list[Listed]] = field(default_factory=dict)
+    lists: Counter[str] = field(default_factory=Counter)
+    list_answer: Listing | Unlisted | None = None
+    late: dict[str, list[Listed]] = field(default_factory=dict)
     arrived: anyio.Event = field(default_factory=anyio.Event)
     hold: anyio.Event | None = None
 
@@ -68,14 +75,28 @@ class FakeService:
         self.most_at_once = max(self.most_at_once, self.in_flight.total())
         self.arrived.set()
         try:
-            if isinstance(answer, Lost) or answer.status < 300:
+            if answer is not LOST_BEFORE and (isinstance(answer, Lost) or answer.status < 300):
                 self.made[row.key] += 1
+                where = self.late if answer is LOST_LATE else self.present
+                where.setdefault(row.channel_sid, []).append(Listed(sid("UT", row.key), row.type, None))
             await anyio.sleep(self.seconds)
             if self.hold is not None:
                 await self.hold.wait()
         finally:
             self.in_flight[row.channel_sid] -= 1
         return answer
+
+    async def list(self, interaction_sid: str, channel_sid: str, departure: ListDeparture) -> Listing | Unlisted:
+        """List what is in a channel; what is late shows only in the list after the next one."""
+        del interaction_sid
+        await departure.ready()
+        departure.left()
+        self.lists[channel_sid] += 1
+        if self.list_answer is not None:
+            return self.list_answer
+        listed = tuple(self.present.get(channel_sid, []))
+        self.present.setdefault(channel_sid, []).extend(self.late.pop(channel_sid, []))
+        return Listing(listed)
 
 
 @dataclass
@@ -85,6 +106,21 @@ class Watcher:
     retries: list[tuple[str, str, int, float]] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
+    resolved: list[tuple[str, str]] = field(default_factory=list)
+    undecided: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def doubt_resolved(self, row: Row, how: str) -> None:
+        """Remember a doubt that ended."""
+        self.resolved.append((row.key, how))
+
+    def doubt_undecided(self, row: Row, reason: str) -> None:
+        """Remember a doubt that stays."""
+        self.undecided.append((row.key, reason))
+
+    def lists_refused(self, reason: str) -> None:
+        """Remember that lists are refused."""
+        self.refused.append(reason)
 
     def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
         """Remember a retry."""

@@ -13,7 +13,23 @@ import pytest
 
 from tests.samples_of import row, sid
 from worker.errors import LedgerError
-from worker.ledger import Entry, Finding, Intent, Known, Ledger, Settle, SourceFile, Standing, standing_of
+from worker.ledger import (
+    BASELINE_FIRST,
+    Baseline,
+    Decision,
+    Entry,
+    Finding,
+    Intent,
+    Known,
+    Ledger,
+    Look,
+    Reopen,
+    Settle,
+    SourceFile,
+    Standing,
+    Surroundings,
+    standing_of,
+)
 from worker.model import Created, Existed, Failed, InDoubt, Outcome, Parked, Rejected, Row, Settlement, State
 
 SOURCE = SourceFile("/data/a.csv", "csv", "utf-8-sig", ",", "a,b\n")
@@ -52,8 +68,20 @@ class Place(Protocol):
         """Return kind, path, line and the run that retired it, for each finding, in order; None: it stands."""
         ...
 
+    def looks(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Return key → reason and candidates, for the rows that have a look that did not decide."""
+        ...
+
+    def decisions(self) -> list[tuple[str, int, str, str, str | None, int]]:
+        """Return key, run, who, what, sid and the time in milliseconds since 1970, of each decision, in order."""
+        ...
+
     def decide(self, key: str, state: State) -> None:
         """Bring a row to a state that only people bring it to: waived or closed."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """Drop a row's record and request, as pruning does."""
         ...
 
 
@@ -64,6 +92,12 @@ class Desk:
         self.ledger = ledger
         self.run = ledger.start_run("run")
         self.source = ledger.register(SOURCE)
+
+    def begin_next_run(self) -> int:
+        """End this run and begin the next one; returns its number."""
+        self.ledger.end_run(0, "finished", "{}")
+        self.run = self.ledger.start_run("run")
+        return self.run
 
     def row(self, number: int, channel: int | None = None, *, key: str | None = None, content: str = "") -> Row:
         """Return a made row of the registered input."""
@@ -80,6 +114,10 @@ class Desk:
         number = self.intend(wanted)
         assert self.ledger.write([Settle(number, Settlement(wanted.key, outcome, 200, attempts, "RQ0"))]) == [None]
         return number
+
+    def doubt(self, wanted: Row) -> int:
+        """Bring a row into doubt; returns its number."""
+        return self.bring(wanted, OUTCOMES[5])
 
 
 @contextmanager
@@ -177,12 +215,14 @@ class LedgerContract:
 
     @pytest.mark.parametrize("state", OPEN_AGAIN)
     def test_a_row_that_was_not_created_may_be_sent_again(self, desk: Desk, place: Place, state: State) -> None:
-        """An intent after rejected, parked or failed starts the row over, with what the input holds now."""
+        """An intent of a later run starts a rejected, parked or failed row over, with what the input holds now."""
         bring_to(desk, place, desk.row(1, key="k"), state)
+        desk.begin_next_run()
         again = desk.row(2, key="k", content="repaired")._replace(type="agent", line=77)
         desk.intend(again)
         [found] = place.rows()
         assert (found["state"], found["type"], found["line"]) == ("started", "agent", 77)
+        assert found["run"] == desk.run
         assert (found["channel_sid"], found["interaction_sid"]) == (again.channel_sid, again.interaction_sid)
         for empty in ("sid", "code", "reason", "http_status", "request_id", "settled_at"):
             assert found[empty] is None
@@ -219,6 +259,7 @@ class LedgerContract:
         for number, content in enumerate(("", "other")):
             first = desk.row(number, key=f"k{number}")
             bring_to(desk, place, first, state)
+            desk.begin_next_run()
             again = desk.row(number, key=first.key, content=content)
             known = Known(first.key, first.fingerprint, state, desk.source, first.line)
             if standing_of(known, again.fingerprint) is Standing.SEND:
@@ -255,6 +296,7 @@ class LedgerContract:
         """A row that failed after two attempts and is created by a third took three."""
         wanted = desk.row(1)
         desk.bring(wanted, OUTCOMES[4], attempts=2)
+        desk.begin_next_run()
         desk.bring(wanted, OUTCOMES[0])
         assert place.rows()[0]["attempts"] == 3
 
@@ -413,6 +455,413 @@ class LedgerContract:
         retired = {path: by for _, path, _, by in place.findings()}
         assert retired == {"/data/a.csv": desk.run, "/data/b.csv": None}
 
+    # ---- one intent for each row and run ----------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("state", OPEN_AGAIN)
+    def test_a_row_is_begun_once_in_a_run(self, desk: Desk, place: Place, state: State) -> None:
+        """What failed or was refused in this run stays so until the next one, whatever its content is now."""
+        first = desk.row(1, key="k")
+        bring_to(desk, place, first, state)
+        before = place.rows(), place.payloads()
+        for again in (first, desk.row(2, key="k", content="repaired")):
+            assert desk.ledger.write([Intent(again)]) == [Known("k", first.fingerprint, state, desk.source, first.line)]
+        assert (place.rows(), place.payloads()) == before
+        desk.begin_next_run()
+        desk.intend(desk.row(2, key="k", content="repaired"))
+
+    # ---- baselines --------------------------------------------------------------------------------------------------
+
+    def test_a_baseline_comes_first_where_this_run_has_none(self, desk: Desk, place: Place) -> None:
+        """The first intent of a channel that asks for it is not recorded; with the baseline all of the channel are."""
+        first, second = desk.row(1, 7), desk.row(2, 7)
+        for wanted in (first, second):
+            assert desk.ledger.write([Intent(wanted, baseline_first=True)]) == [BASELINE_FIRST]
+        assert (place.rows(), place.payloads(), place.findings()) == ([], {}, [])
+        assert desk.ledger.channels_in_doubt() == {}
+        assert desk.ledger.write([Baseline(first, ())]) == [None]
+        for wanted in (first, second):
+            assert isinstance(desk.ledger.write([Intent(wanted, baseline_first=True)])[0], int)
+
+    def test_a_baseline_counts_for_its_own_channel_only(self, desk: Desk) -> None:
+        """Another channel, or the same one under another interaction, is asked for its own."""
+        wanted = desk.row(1, 7)
+        desk.ledger.write([Baseline(wanted, ())])
+        elsewhere = desk.row(2, 7)._replace(interaction_sid=sid("KD", "other"))
+        for other in (desk.row(3, 8), elsewhere):
+            assert desk.ledger.write([Intent(other, baseline_first=True)]) == [BASELINE_FIRST]
+
+    def test_a_baseline_counts_for_its_own_run_only(self, desk: Desk) -> None:
+        """What was there yesterday says nothing of what others added since."""
+        desk.ledger.write([Baseline(desk.row(1, 7), ())])
+        desk.begin_next_run()
+        assert desk.ledger.write([Intent(desk.row(2, 7), baseline_first=True)]) == [BASELINE_FIRST]
+
+    def test_nobody_asks_for_a_baseline_that_is_not_wanted(self, desk: Desk) -> None:
+        """Where lists are refused, a row begins without."""
+        assert isinstance(desk.ledger.write([Intent(desk.row(1))])[0], int)
+
+    def test_a_baseline_and_its_intent_are_one_group(self, desk: Desk) -> None:
+        """The baseline is in force for the intent that follows it, and is known to be the row's."""
+        wanted = desk.row(1)
+        sids = (sid("UT", 8), sid("UT", 9))
+        nothing, number = desk.ledger.write([Baseline(wanted, sids), Intent(wanted, baseline_first=True)])
+        assert nothing is None
+        assert isinstance(number, int)
+        assert desk.ledger.surroundings(number) == Surroundings(frozenset(), frozenset(sids), 1)
+
+    def test_a_baseline_is_undone_with_its_group(self, desk: Desk) -> None:
+        """When the group of a baseline fails, the channel has none, and the next one is taken."""
+        wanted = desk.row(1)
+        for _ in range(2):
+            with pytest.raises(LedgerError):
+                desk.ledger.write([Baseline(wanted, ()), Intent(wanted), Settle(99, Settlement("k", OUTCOMES[0]))])
+            assert desk.ledger.write([Intent(wanted, baseline_first=True)]) == [BASELINE_FIRST]
+        desk.ledger.write([Baseline(wanted, ()), Intent(wanted, baseline_first=True)])
+
+    def test_the_channel_of_a_question_is_remembered_rightly(self, desk: Desk, place: Place) -> None:
+        """Asking for a baseline in a group that fails does not mix up channels afterwards."""
+        rows = [desk.row(number) for number in range(3)]
+        with pytest.raises(LedgerError):
+            desk.ledger.write([Intent(rows[0], baseline_first=True), Settle(99, Settlement("k", OUTCOMES[0]))])
+        for wanted in (rows[1], rows[0], rows[2]):
+            desk.ledger.write([Baseline(wanted, ()), Intent(wanted, baseline_first=True)])
+        channels = {found["key"]: found["channel_sid"] for found in place.rows()}
+        assert channels == {wanted.key: wanted.channel_sid for wanted in rows}
+
+    def test_nothing_of_a_doubt_is_written_before_a_run_begins(self, place: Place) -> None:
+        """Without a run there is nobody to whom a baseline, a second sending or a decision could belong."""
+        with at_work(place) as desk:
+            number = desk.doubt(desk.row(1))
+            wanted = desk.row(1)
+        ledger = place.open()
+        try:
+            for entry in (Baseline(wanted, ()), Reopen(number, wanted, ()), Decision(number, "me", "not_created")):
+                with pytest.raises(LedgerError):
+                    ledger.write([entry])
+        finally:
+            ledger.close()
+        assert [found["state"] for found in place.rows()] == ["in_doubt"]
+
+    # ---- surroundings -----------------------------------------------------------------------------------------------
+
+    def test_the_sids_of_a_channel_are_known_however_it_is_reached(self, desk: Desk, place: Place) -> None:
+        """All rows of the channel count, closed ones and those under another interaction; other channels do not."""
+        number = desk.doubt(desk.row(1, 7))
+        desk.bring(desk.row(2, 7), Created(sid("UT", 2)))
+        desk.bring(desk.row(3, 7)._replace(interaction_sid=sid("KD", "other")), Created(sid("UT", 3)))
+        bring_to(desk, place, desk.row(4, 7), State.CLOSED)
+        desk.bring(desk.row(5, 8), Created(sid("UT", 5)))
+        for state in (State.EXISTED, State.REJECTED, State.FAILED):
+            bring_to(desk, place, desk.row(6, 7, key=state.value), state)
+        closed = {found["sid"] for found in place.rows() if found["state"] == "closed"}
+        known = frozenset({sid("UT", 2), sid("UT", 3), *closed})
+        assert len(known) == 3
+        assert desk.ledger.surroundings(number) == Surroundings(known, None, 1)
+
+    def test_every_row_of_a_channel_that_may_exist_is_unresolved(self, desk: Desk, place: Place) -> None:
+        """Started and in doubt count, the row itself and those under another interaction too; all else is resolved."""
+        number = desk.doubt(desk.row(1, 7))
+        assert desk.ledger.surroundings(number).unresolved == 1
+        for place_of, state in enumerate(State):
+            bring_to(desk, place, desk.row(10 + place_of, 7)._replace(interaction_sid=sid("KD", "other")), state)
+            bring_to(desk, place, desk.row(30 + place_of, 8), state)
+        assert desk.ledger.surroundings(number).unresolved == 3
+
+    def test_a_row_knows_the_baseline_of_the_run_that_sent_it(self, place: Place) -> None:
+        """It is still its own in a later run, and after a crash; empty is something else than none."""
+        with at_work(place) as desk:
+            answers = [
+                *desk.ledger.write([Baseline(desk.row(1), (sid("UT", 9),)), Intent(desk.row(1))]),
+                *desk.ledger.write([Baseline(desk.row(2), ()), Intent(desk.row(2))]),
+                *desk.ledger.write([Intent(desk.row(3))]),
+            ]
+            numbers = [answer for answer in answers if isinstance(answer, int)]
+            desk.ledger.write([Settle(numbers[0], Settlement(desk.row(1).key, OUTCOMES[5]))])
+        with at_work(place) as desk:
+            found = [desk.ledger.surroundings(number).baseline for number in numbers]
+        assert found == [frozenset({sid("UT", 9)}), frozenset(), None]
+
+    def test_a_baseline_of_another_run_is_not_a_rows_own(self, desk: Desk) -> None:
+        """It was taken after the row may have been made, or before others came: neither proves anything."""
+        first, later = desk.row(1, 7), desk.row(2, 7)
+        number = desk.doubt(first)
+        desk.begin_next_run()
+        desk.ledger.write([Baseline(later, (sid("UT", 1),))])
+        assert desk.ledger.surroundings(number).baseline is None
+        later_number = desk.doubt(later)
+        assert desk.ledger.surroundings(later_number).baseline == frozenset({sid("UT", 1)})
+
+    def test_a_later_baseline_replaces_the_earlier_one(self, desk: Desk) -> None:
+        """A channel has one baseline: that of the run which listed it last."""
+        first, later = desk.row(1, 7), desk.row(2, 7)
+        desk.ledger.write([Baseline(first, (sid("UT", 1),))])
+        number = desk.doubt(first)
+        assert desk.ledger.surroundings(number).baseline == frozenset({sid("UT", 1)})
+        desk.begin_next_run()
+        desk.ledger.write([Baseline(later, (sid("UT", 2),))])
+        assert desk.ledger.surroundings(number).baseline is None
+        assert desk.ledger.surroundings(desk.doubt(later)).baseline == frozenset({sid("UT", 2)})
+
+    # ---- sending again ----------------------------------------------------------------------------------------------
+
+    def test_a_row_in_doubt_is_sent_again_by_reopening_it(self, desk: Desk, place: Place) -> None:
+        """It is started, in this run, with the list as its baseline; the look is dropped, what it took so far stays."""
+        wanted = desk.row(1)
+        desk.ledger.write([Baseline(wanted, (sid("UT", 8),))])
+        number = desk.doubt(wanted)
+        desk.begin_next_run()
+        desk.ledger.write([Look(number, "two are new", (sid("UT", 1), sid("UT", 2)))])
+        assert desk.ledger.write([Reopen(number, wanted, (sid("UT", 9),))]) == [None]
+        [found] = place.rows()
+        assert (found["state"], found["run"], found["attempts"]) == ("started", desk.run, 1)
+        for empty in ("sid", "code", "reason", "settled_at"):
+            assert found[empty] is None
+        assert place.payloads() == {wanted.key: (wanted.text, wanted.body)}
+        assert place.looks() == {}
+        assert desk.ledger.surroundings(number) == Surroundings(frozenset(), frozenset({sid("UT", 9)}), 1)
+        assert desk.ledger.settled_by_run() == {}
+        desk.ledger.write([Settle(number, Settlement(wanted.key, OUTCOMES[0], 201, 2))])
+        [found] = place.rows()
+        assert (found["state"], found["attempts"], found["reconciled"]) == ("created", 3, 0)
+        assert desk.ledger.settled_by_run() == {State.CREATED: 1}
+
+    def test_a_row_is_reopened_as_often_as_it_is_in_doubt(self, desk: Desk) -> None:
+        """Reopening is the only way to send a row twice in one run: an intent is answered with what is known."""
+        wanted = desk.row(1)
+        number = desk.doubt(wanted)
+        for _ in range(3):
+            assert isinstance(desk.ledger.write([Intent(wanted)])[0], Known)
+            desk.ledger.write([Reopen(number, wanted, ())])
+            with pytest.raises(LedgerError, match="no longer in doubt"):
+                desk.ledger.write([Reopen(number, wanted, ())])
+            desk.ledger.write([Settle(number, Settlement(wanted.key, OUTCOMES[5]))])
+        assert desk.ledger.channels_in_doubt() == {wanted.channel_sid: {wanted.key}}
+
+    @pytest.mark.parametrize("state", [state for state in State if state is not State.IN_DOUBT])
+    def test_only_a_row_in_doubt_is_reopened(self, desk: Desk, place: Place, state: State) -> None:
+        """To reopen any other is an error that names its key, and takes its group with it."""
+        wanted = desk.row(1)
+        bring_to(desk, place, wanted, state)
+        desk.begin_next_run()
+        before = place.rows(), place.payloads()
+        with pytest.raises(LedgerError, match=f"{wanted.key} is no longer in doubt"):
+            desk.ledger.write([Intent(desk.row(2)), Reopen(1, wanted, (sid("UT", 9),))])
+        assert (place.rows(), place.payloads()) == before
+        assert desk.ledger.write([Intent(desk.row(3, 1), baseline_first=True)]) == [BASELINE_FIRST]
+
+    def test_a_row_is_reopened_by_its_own_number(self, desk: Desk, place: Place) -> None:
+        """Number and key must be of one row."""
+        numbers = [desk.doubt(desk.row(1)), desk.doubt(desk.row(2))]
+        for number in (numbers[1], 99):
+            with pytest.raises(LedgerError, match="no longer in doubt"):
+                desk.ledger.write([Reopen(number, desk.row(1), ())])
+        assert {found["state"] for found in place.rows()} == {"in_doubt"}
+
+    # ---- the end of a doubt -----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("reconciled", [True, False])
+    def test_a_sid_found_by_listing_ends_a_doubt(self, desk: Desk, place: Place, reconciled: bool) -> None:
+        """The row is created by this run, marked if it was reconciled; look, record and request are dropped."""
+        wanted = desk.row(1)
+        number = desk.doubt(wanted)
+        desk.begin_next_run()
+        desk.ledger.write([Look(number, "the service may still be at it", ())])
+        settlement = Settlement(wanted.key, Created(sid("UT", 1)), ends_doubt=True, reconciled=reconciled)
+        assert desk.ledger.write([Settle(number, settlement)]) == [None]
+        [found] = place.rows()
+        assert (found["state"], found["sid"], found["run"]) == ("created", sid("UT", 1), desk.run)
+        assert (found["code"], found["reason"]) == (None, None)
+        assert (found["http_status"], found["attempts"], found["request_id"]) == (200, 1, "RQ0")
+        assert found["reconciled"] == int(reconciled)
+        assert (place.looks(), place.payloads()) == ({}, {})
+        assert desk.ledger.channels_in_doubt() == {}
+        assert desk.ledger.settled_by_run() == {State.CREATED: 1}
+        assert desk.ledger.write([Intent(wanted)]) == [
+            Known(wanted.key, wanted.fingerprint, State.CREATED, desk.source, wanted.line)
+        ]
+
+    def test_a_row_that_was_not_created_waits_for_the_next_run(self, desk: Desk, place: Place) -> None:
+        """Its doubt ends as failed: kept to be sent again, but not by this run."""
+        wanted = desk.row(1)
+        number = desk.doubt(wanted)
+        desk.begin_next_run()
+        desk.ledger.write([Look(number, "x", ())])
+        settlement = Settlement(wanted.key, Failed("not_created", "the list shows it"), ends_doubt=True)
+        desk.ledger.write([Settle(number, settlement)])
+        [found] = place.rows()
+        assert (found["state"], found["code"], found["run"]) == ("failed", "not_created", desk.run)
+        assert place.payloads() == {wanted.key: (wanted.text, wanted.body)}
+        assert place.looks() == {}
+        assert desk.ledger.stored((State.FAILED,), 0, 9) == []
+        assert isinstance(desk.ledger.write([Intent(wanted)])[0], Known)
+        desk.begin_next_run()
+        assert desk.ledger.stored((State.FAILED,), 0, 9) == [wanted._replace(number=number)]
+        assert desk.intend(wanted) == number
+
+    @pytest.mark.parametrize("state", [state for state in State if state is not State.IN_DOUBT])
+    def test_only_a_doubt_can_be_ended(self, desk: Desk, place: Place, state: State) -> None:
+        """A row that is not in doubt keeps its state, and the group is undone."""
+        wanted = desk.row(1)
+        bring_to(desk, place, wanted, state)
+        before = place.rows(), place.payloads()
+        settlement = Settlement(wanted.key, Created(sid("UT", 9)), ends_doubt=True)
+        with pytest.raises(LedgerError, match=f"{wanted.key} is no longer in_doubt"):
+            desk.ledger.write([Intent(desk.row(2)), Settle(1, settlement)])
+        assert (place.rows(), place.payloads()) == before
+
+    def test_a_doubt_ends_by_its_own_number(self, desk: Desk, place: Place) -> None:
+        """A sid that was found never gets to another row."""
+        numbers = [desk.doubt(desk.row(1)), desk.doubt(desk.row(2))]
+        settlement = Settlement(desk.row(1).key, OUTCOMES[0], ends_doubt=True)
+        with pytest.raises(LedgerError, match="no longer in_doubt"):
+            desk.ledger.write([Settle(numbers[1], settlement)])
+        assert {found["sid"] for found in place.rows()} == {None}
+
+    def test_an_answer_does_not_end_a_doubt_by_accident(self, desk: Desk, place: Place) -> None:
+        """An outcome that is not said to end a doubt is for a row under way only."""
+        number = desk.doubt(desk.row(1))
+        with pytest.raises(LedgerError, match="no longer started"):
+            desk.ledger.write([Settle(number, Settlement(desk.row(1).key, OUTCOMES[0]))])
+        assert [found["state"] for found in place.rows()] == ["in_doubt"]
+
+    # ---- looks and decisions ----------------------------------------------------------------------------------------
+
+    def test_the_last_look_is_kept(self, desk: Desk, place: Place) -> None:
+        """Each look replaces the row's one before, and changes nothing else."""
+        rows = [desk.row(1), desk.row(2)]
+        numbers = [desk.doubt(wanted) for wanted in rows]
+        before = place.rows()
+        looks = [
+            Look(numbers[0], "2 participants could be this row's", (sid("UT", 2), sid("UT", 1))),
+            Look(numbers[1], "its channel cannot be listed", ()),
+            Look(numbers[0], "3 participants could be this row's", (sid("UT", 3), sid("UT", 1), sid("UT", 2))),
+        ]
+        assert desk.ledger.write(looks) == [None] * 3
+        assert place.looks() == {
+            rows[0].key: ("3 participants could be this row's", (sid("UT", 3), sid("UT", 1), sid("UT", 2))),
+            rows[1].key: ("its channel cannot be listed", ()),
+        }
+        assert place.rows() == before
+
+    def test_a_decision_is_kept_with_who_and_when(self, desk: Desk, place: Place) -> None:
+        """What people decided stays readable after the row has gone on, each decision by itself."""
+        wanted = desk.row(1)
+        number = desk.doubt(wanted)
+        ended = Settlement(wanted.key, Failed("not_created", "as decided"), ends_doubt=True)
+        desk.ledger.write([Decision(number, "ada@host", "not_created"), Settle(number, ended)])
+        first_run = desk.run
+        desk.begin_next_run()
+        desk.doubt(wanted)
+        ended = Settlement(wanted.key, Created(sid("UT", 1)), ends_doubt=True)
+        desk.ledger.write([Decision(number, "bob@host", "created", sid("UT", 1)), Settle(number, ended)])
+        (*first, first_time), (*second, second_time) = place.decisions()
+        assert first == [wanted.key, first_run, "ada@host", "not_created", None]
+        assert second == [wanted.key, desk.run, "bob@host", "created", sid("UT", 1)]
+        year_2020 = 1_577_836_800_000
+        assert year_2020 < first_time <= second_time
+
+    def test_looks_and_decisions_are_about_rows(self, desk: Desk) -> None:
+        """A number that the ledger never gave has neither."""
+        for entry in (Look(99, "x", ()), Decision(99, "me", "not_created")):
+            with pytest.raises(LedgerError):
+                desk.ledger.write([entry])
+
+    @pytest.mark.parametrize(
+        ("decision", "found"), [("maybe", None), ("", None), ("created", None), ("not_created", sid("UT", 1))]
+    )
+    def test_a_decision_is_one_or_the_other(self, desk: Desk, decision: str, found: str | None) -> None:
+        """Created has a sid, not created has none, and there is no third."""
+        number = desk.doubt(desk.row(1))
+        with pytest.raises(LedgerError):
+            desk.ledger.write([Decision(number, "me", decision, found)])
+
+    def test_whatever_people_and_services_say_of_a_doubt_can_be_recorded(self, desk: Desk, place: Place) -> None:
+        """A name or a reason with bytes that are no text does not stop the run, nor those who share its commit."""
+        wanted = desk.row(1)
+        number = desk.doubt(wanted)
+        odd = "UT\ud83d'\"\0"
+        entries: list[Entry] = [
+            Look(number, "half \ud83d of a pair", (odd,)),
+            Decision(number, "ad\udcffa", "not_created"),
+            Reopen(number, wanted, (odd,)),
+            Settle(number, Settlement(wanted.key, OUTCOMES[5])),
+            Look(number, "half \ud83d of a pair", (odd,)),
+        ]
+        assert desk.ledger.write(entries) == [None] * len(entries)
+        assert place.looks() == {wanted.key: ("half ? of a pair", (odd,))}
+        assert place.decisions()[0][2] == "ad?a"
+        assert desk.ledger.surroundings(number).baseline == frozenset({odd})
+
+    # ---- rows from their stored records -----------------------------------------------------------------------------
+
+    def test_a_row_comes_back_whole(self, desk: Desk) -> None:
+        """What is taken from the ledger is what was read, with the number that it has there."""
+        plain = desk.row(1)._replace(
+            line=4711, type="supervisor", text='a;"b\n日本\0"\r\n', body=b"\x00\xff&Type=agent"
+        )
+        number = desk.bring(plain, OUTCOMES[4])
+        other = desk.ledger.register(SOURCE._replace(path="/data/b.csv"))
+        second = desk.row(2, 1)._replace(source=other, interaction_sid=sid("KD", "other"))
+        desk.bring(second, OUTCOMES[4])
+        desk.begin_next_run()
+        assert desk.ledger.stored((State.FAILED,), 0, 9) == [
+            plain._replace(number=number),
+            second._replace(number=number + 1),
+        ]
+
+    def test_stored_rows_are_paged_by_their_numbers(self, desk: Desk) -> None:
+        """From the one after, so many at most, also when earlier ones have gone on meanwhile."""
+        rows = [desk.row(number, number % 2) for number in range(7)]
+        for wanted in rows:
+            desk.bring(wanted, OUTCOMES[4])
+        desk.begin_next_run()
+        pages, after = [], 0
+        while page := desk.ledger.stored((State.FAILED,), after, 3):
+            pages.append([found.key for found in page])
+            after = page[-1].number
+            for found in page:
+                desk.bring(found, OUTCOMES[4])
+        assert pages == [[wanted.key for wanted in rows[start : start + 3]] for start in (0, 3, 6)]
+        assert desk.ledger.stored((State.FAILED,), 0, 9) == []
+
+    @pytest.mark.parametrize(
+        "states", [(State.FAILED,), (State.IN_DOUBT,), (State.REJECTED, State.PARKED), (State.CREATED,), tuple(State)]
+    )
+    def test_only_rows_in_these_states_are_taken(self, desk: Desk, place: Place, states: tuple[State, ...]) -> None:
+        """Of those asked for, the ones whose record is kept: created and existed rows need nothing more."""
+        for number, state in enumerate(State):
+            bring_to(desk, place, desk.row(number, key=state.value), state)
+        desk.begin_next_run()
+        gone = {State.CREATED, State.EXISTED, State.CLOSED}
+        kept = [state.value for state in State if state in states and state not in gone]
+        assert [found.key for found in desk.ledger.stored(states, 0, 99)] == kept
+
+    def test_rows_of_this_run_are_not_taken(self, desk: Desk) -> None:
+        """What this run settled, reopened or began is not handed out to it again, and is to the next one."""
+        numbers = [desk.doubt(desk.row(number)) for number in range(4)]
+        assert desk.ledger.stored((State.IN_DOUBT,), 0, 9) == []
+        desk.begin_next_run()
+        desk.ledger.write([Reopen(numbers[1], desk.row(1), ())])
+        desk.ledger.write([Settle(numbers[1], Settlement(desk.row(1).key, OUTCOMES[5]))])
+        desk.ledger.write([Look(numbers[2], "x", ())])
+        desk.doubt(desk.row(9))
+        assert [found.number for found in desk.ledger.stored((State.IN_DOUBT,), 0, 9)] == [
+            *(numbers[0], numbers[2], numbers[3]),
+        ]
+        desk.begin_next_run()
+        assert len(desk.ledger.stored((State.IN_DOUBT,), 0, 9)) == 5
+
+    def test_rows_whose_record_is_gone_are_left_out(self, desk: Desk, place: Place) -> None:
+        """What was pruned cannot be sent again; pages go on behind it."""
+        for number in range(4):
+            desk.bring(desk.row(number), OUTCOMES[4])
+        desk.begin_next_run()
+        for number in (0, 2):
+            place.forget(desk.row(number).key)
+        first = desk.ledger.stored((State.FAILED,), 0, 1)
+        assert [found.key for found in first] == [desk.row(1).key]
+        assert [found.key for found in desk.ledger.stored((State.FAILED,), first[0].number, 1)] == [desk.row(3).key]
+
     # ---- runs, inputs and channels ----------------------------------------------------------------------------------
 
     def test_runs_are_numbered_upwards(self, place: Place) -> None:
@@ -456,8 +905,12 @@ class LedgerContract:
         desk.bring(desk.row(20, 100), OUTCOMES[0])
         desk.bring(desk.row(21, 100), OUTCOMES[5])
         desk.intend(desk.row(22, 200))
-        doubtful = {sid("UO", len(OUTCOMES) - 1), sid("UO", 100), sid("UO", 200)}
-        assert desk.ledger.channels_in_doubt() == doubtful
+        desk.bring(desk.row(23, 200), OUTCOMES[5])
+        assert desk.ledger.channels_in_doubt() == {
+            sid("UO", len(OUTCOMES) - 1): {desk.row(len(OUTCOMES) - 1).key},
+            sid("UO", 100): {desk.row(21).key},
+            sid("UO", 200): {desk.row(22).key, desk.row(23).key},
+        }
 
     # ---- crashes ----------------------------------------------------------------------------------------------------
 
@@ -468,7 +921,7 @@ class LedgerContract:
             desk.intend(under_way)
             desk.bring(done, OUTCOMES[0])
         with at_work(place) as desk:
-            assert desk.ledger.channels_in_doubt() == {under_way.channel_sid}
+            assert desk.ledger.channels_in_doubt() == {under_way.channel_sid: {under_way.key}}
             [answer] = desk.ledger.write([Intent(under_way)])
             assert isinstance(answer, Known)
             assert answer.state is State.IN_DOUBT
@@ -478,6 +931,44 @@ class LedgerContract:
         assert found[under_way.key]["settled_at"]
         assert found[done.key]["state"] == "created"
         assert place.payloads() == {under_way.key: (under_way.text, under_way.body)}
+
+    @pytest.mark.parametrize("listed", [(), (sid("UT", 9),)])
+    def test_a_crash_after_reopening_leaves_a_doubt_that_can_be_resolved(
+        self, place: Place, listed: tuple[str, ...]
+    ) -> None:
+        """The row is in doubt again, as of the run that reopened it, with the list of then as its baseline."""
+        with at_work(place) as desk:
+            wanted = desk.row(1)
+            desk.ledger.write([Baseline(wanted, (sid("UT", 8),))])
+            number = desk.doubt(wanted)
+        with at_work(place) as desk:
+            desk.ledger.write([Reopen(number, wanted, listed)])
+            reopened = desk.run
+        with at_work(place) as desk:
+            [found] = place.rows()
+            assert (found["state"], found["code"], found["run"]) == ("in_doubt", "crash", reopened)
+            assert desk.ledger.channels_in_doubt() == {wanted.channel_sid: {wanted.key}}
+            assert desk.ledger.stored((State.IN_DOUBT,), 0, 9) == [wanted._replace(number=number)]
+            assert desk.ledger.surroundings(number) == Surroundings(frozenset(), frozenset(listed), 1)
+            assert desk.ledger.settled_by_run() == {}
+            desk.ledger.write([Reopen(number, wanted, ())])
+        assert place.payloads() == {wanted.key: (wanted.text, wanted.body)}
+
+    def test_a_kill_after_reopening_loses_nothing(self, place: Place) -> None:
+        """A process that dies right after the answer has left the baseline with the row that it reopened."""
+        with at_work(place) as desk:
+            wanted = desk.row(1)
+            number = desk.doubt(wanted)
+        act = f"""
+from worker.ledger import Reopen
+ledger.write([Reopen({number}, row(1)._replace(source=source), (sid("UT", 9),))])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+        with child(place, act) as process:
+            process.communicate()
+        with at_work(place) as desk:
+            assert [found["code"] for found in place.rows()] == ["crash"]
+            assert desk.ledger.surroundings(number) == Surroundings(frozenset(), frozenset({sid("UT", 9)}), 1)
 
     @pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
     def test_what_was_answered_outlives_its_process(self, place: Place, end: str) -> None:

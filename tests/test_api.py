@@ -1,7 +1,8 @@
 """The API room: bodies and headers on aioresponses, faults on a real socket."""
 
+import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from unittest.mock import Mock
 from urllib.parse import parse_qs
@@ -13,9 +14,21 @@ from aioresponses import CallbackResult, aioresponses
 
 from tests.samples_of import row, sid
 from worker.api import Api, retry_after
-from worker.emulator import Answer, Behaviour, Emulator, Fault, after, before, serve
+from worker.emulator import (
+    Answer,
+    Behaviour,
+    Call,
+    Emulator,
+    Fault,
+    Scripted,
+    after,
+    before,
+    ordinary,
+    serve,
+    throttled,
+)
 from worker.errors import ConfigError
-from worker.model import Created, InDoubt, Lost, NotSent, Reply
+from worker.model import Created, InDoubt, Listed, Listing, Lost, NotSent, Reply, Unlisted
 from worker.verdict import judge
 
 HOST = "https://flex-api.twilio.com"
@@ -76,12 +89,12 @@ async def test_a_create_is_one_post_with_a_form_and_basic_credentials() -> None:
     with aioresponses() as mocked:
         mocked.post(HOST + path, callback=answer)
         async with new_api(HOST) as api:
-            headers = dict(api._session.headers) if api._session else {}
             reply = await api.create(wanted, Gate())
     assert judge(reply) == Created(sid("UT", 1))
     assert seen[0]["url"] == HOST + path
     assert parse_qs(seen[0]["data"].decode()) == {"Type": ["customer"], "MediaProperties": ["{}"]}
     assert seen[0]["allow_redirects"] is False
+    headers = seen[0]["headers"]
     assert headers["Authorization"] == "Basic U0sxOnNlY3JldA=="
     assert headers["Content-Type"] == "application/x-www-form-urlencoded"
     assert headers["User-Agent"].startswith("flex-import/")
@@ -231,7 +244,7 @@ async def test_a_connection_that_dies_while_its_row_waits_is_replaced() -> None:
             gate.opened.set()
         tasks.cancel_scope.cancel()
     assert connections == 2
-    assert gate.seen == ["ready", "left"]
+    assert gate.seen == ["ready", "ready", "left"]  # each time it was the rate's turn
     assert isinstance(answers[0], Reply)
 
 
@@ -295,3 +308,318 @@ def test_a_missing_ca_bundle_is_a_config_error() -> None:
     """The message names the key and the file."""
     with pytest.raises(ConfigError, match=r"api\.ca_bundle: nowhere\.pem"):
         new_api(HOST, ca_bundle="nowhere.pem")
+
+
+# ---- lists ----------------------------------------------------------------------------------------------------------
+
+WHERE = (sid("KD", 1), sid("UO", 1))
+
+
+def page(participants: object = (), next_page_url: object = None) -> Answer:
+    """Return one page of a list, word for word."""
+    return Answer(
+        status=200, body=json.dumps({"participants": participants, "meta": {"next_page_url": next_page_url}}).encode()
+    )
+
+
+async def listed(emulator: tuple[Emulator, str], *answers: Answer | Scripted, **settings: Any) -> Listing | Unlisted:
+    """List the channel once; the service gives these answers."""
+    service, base_url = emulator
+    service.script_next(*answers, on=Call.LIST)
+    async with new_api(base_url, **settings) as api:
+        return await api.list(*WHERE, Gate())
+
+
+@pytest.mark.parametrize(("count", "pages"), [(0, 1), (1, 1), (1000, 1), (1001, 2), (2500, 3)])
+async def test_a_channel_is_listed_to_its_end(emulator: tuple[Emulator, str], count: int, pages: int) -> None:
+    """All pages make one list, each as large as is allowed, and each waits for its own grant."""
+    service, base_url = emulator
+    for _ in range(count):
+        service.add_foreign(WHERE[1], type="agent", routing_properties={"task_sid": "WT1"})
+    service.add_foreign(sid("UO", 2))
+    gate = Gate()
+    async with new_api(base_url) as api:
+        listing = await api.list(*WHERE, gate)
+    assert listing == Listing(
+        tuple(Listed(each.sid, "agent", {"task_sid": "WT1"}) for each in service.participants[:count])
+    )
+    assert gate.seen == ["ready", "left"] * pages
+    assert service.stats.listed == pages
+
+
+async def test_a_page_waits_for_its_grant(emulator: tuple[Emulator, str]) -> None:
+    """While the second page has no grant, the service has not been asked for it."""
+    service, base_url = emulator
+    for _ in range(1001):
+        service.add_foreign(WHERE[1])
+    gate = OnceOpenGate()
+    found: list[object] = []
+    async with new_api(base_url) as api, anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            found.append(await api.list(*WHERE, gate))
+
+        tasks.start_soon(ask)
+        await gate.waiting.wait()
+        assert (gate.seen, service.stats.listed, found) == (["ready", "left", "ready"], 1, [])
+        gate.opened.set()
+    assert isinstance(found[0], Listing)
+    assert len(found[0].participants) == 1001
+
+
+class OnceOpenGate(Gate):
+    """A departure that lets one page go, and the next ones when told."""
+
+    def __init__(self) -> None:
+        super().__init__(closed=True)
+
+    async def ready(self) -> None:
+        """Wait at the gate, except for the first time."""
+        if self.seen:
+            await super().ready()
+        else:
+            self.seen.append("ready")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "user", "host"),
+    [
+        ("http", "", "other"),
+        ("http", "", "localhost:{port}"),
+        ("https", "", "127.0.0.1:{port}"),
+        ("http", "", "127.0.0.1"),
+        ("http", "127.0.0.1:{port}@", "other"),
+        ("http", "someone:else@", "127.0.0.1:{port}"),
+        ("http", "someone@", "127.0.0.1:{port}"),
+    ],
+)
+async def test_a_next_page_elsewhere_is_never_asked_for(
+    emulator: tuple[Emulator, str], scheme: str, user: str, host: str
+) -> None:
+    """Credentials go to the origin that was configured, whatever a list says; another user is another place, too."""
+    service, base_url = emulator
+    stranger = Emulator()
+    async with serve(stranger) as other_url:
+        address = f"{user}{host}".replace("other", other_url.removeprefix("http://"))
+        next_url = f"{scheme}://{address}/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants"
+        answer = page([{"sid": sid("UT", 1)}], next_url.replace("{port}", base_url.rpartition(":")[2]))
+        assert await listed(emulator, answer) == Unlisted(
+            "the next page of the list is at another address", refused=True
+        )
+    assert stranger.stats.listed == 0
+    assert (service.stats.listed, service.stats.unauthorized) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "next_url",
+    [
+        "/v1/Interactions/next",
+        "?Page=1",
+        "//127.0.0.1/v1",
+        "next page",
+        "mailto:someone@example.com",
+        "http://127.0.0.1:99999/v1",
+        "http://[::1/v1",
+        "http://127.0.0.1/v1\r\nHost:elsewhere",
+        "http://127.0.0.1/\0",
+        "http://127.0.0.1/v1 HTTP/1.1",
+        "http://127.0.0.1/\ud800",
+        "http://127.0.0.1/é",
+        5,
+        True,
+        ["http://127.0.0.1"],
+        {},
+    ],
+)
+async def test_a_next_page_that_is_no_address_is_no_list(emulator: tuple[Emulator, str], next_url: object) -> None:
+    """Half a list would make rows look absent that are there; nothing is raised, nothing is asked for."""
+    service, _ = emulator
+    assert await listed(emulator, page([], next_url)) == Unlisted("the list is not what the API documents")
+    assert service.stats.listed == 1
+
+
+@pytest.mark.parametrize("case", [str, lambda url: url.replace("http://localhost", "HTTP://LocalHost")])
+async def test_a_next_page_of_the_same_origin_is_asked_for_as_it_stands(
+    emulator: tuple[Emulator, str], case: Callable[[str], str]
+) -> None:
+    """Its escapes are the service's business; the case of scheme and host makes no other origin."""
+    service, base_url = emulator
+    base_url = base_url.replace("127.0.0.1", "localhost")
+    path = f"/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants"
+    service.script_next(page([], case(f"{base_url}{path}?PageToken=a%2Bb%2F%20c&x=%3D")), page([]), on=Call.LIST)
+    asked: list[str] = []
+    async with new_api(base_url) as api:
+        assert api._session is not None
+        trace = aiohttp.TraceConfig()
+        trace.on_request_start.append(lambda _session, _context, sent: _noted(asked, sent.url.raw_path_qs))
+        trace.freeze()
+        api._session._trace_configs.append(trace)
+        assert await api.list(*WHERE, Gate()) == Listing(())
+    assert asked == [f"{path}?PageSize=1000", f"{path}?PageToken=a%2Bb%2F%20c&x=%3D"]
+
+
+async def _noted(notes: list[str], note: str) -> None:
+    notes.append(note)
+
+
+async def test_a_list_without_end_is_bounded(emulator: tuple[Emulator, str]) -> None:
+    """A service whose pages lead back to themselves is left after a hundred of them."""
+    service, base_url = emulator
+    endless = page([{"sid": sid("UT", 1)}], f"{base_url}/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants")
+    service.script_next(*[endless] * 101, on=Call.LIST)
+    gate = Gate()
+    async with new_api(base_url) as api:
+        assert await api.list(*WHERE, gate) == Unlisted("the list does not end after 100 pages")
+    assert gate.seen == ["ready", "left"] * 100
+    assert service.stats.listed == 100
+
+
+@pytest.mark.parametrize(
+    ("answer", "unlisted"),
+    [
+        (Answer(status=401, code=20003), Unlisted("status 401", refused=True)),
+        (Answer(status=403), Unlisted("status 403", refused=True)),
+        (Answer(status=405, code=20004), Unlisted("status 405", refused=True)),
+        (Answer(status=404, code=20404), Unlisted("status 404", missing=True)),
+        (throttled(), Unlisted("too many requests", throttled=True)),
+        (throttled(retry_after="7"), Unlisted("too many requests", throttled=True, retry_after_seconds=7.0)),
+        (throttled(code=20429, retry_after="soon"), Unlisted("too many requests", throttled=True)),
+        (Answer(status=500, code=20500), Unlisted("status 500")),
+        (Answer(status=503, body=b"<html>", content_type="text/html"), Unlisted("status 503")),
+        (Answer(status=400, code=20001), Unlisted("status 400")),
+        (Answer(status=204, body=b""), Unlisted("status 204")),
+        (Answer(status=201, body=b'{"participants": [], "meta": {}}'), Unlisted("status 201")),
+    ],
+    ids=lambda found: str(found.status) if isinstance(found, Answer) else "",
+)
+@pytest.mark.parametrize("first_pages", [0, 1])
+async def test_what_a_refused_list_means(
+    emulator: tuple[Emulator, str], answer: Answer, unlisted: Unlisted, first_pages: int
+) -> None:
+    """Refused for all, missing here, too many for now, or just not now; on a later page as on the first."""
+    service, base_url = emulator
+    again = f"{base_url}/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants"
+    pages = [page([{"sid": sid("UT", 1)}], again)] * first_pages
+    assert await listed(emulator, *pages, answer, page([])) == unlisted
+    assert service.stats.listed == first_pages + 1
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.NULL_SID])
+@pytest.mark.parametrize("first_pages", [0, 1])
+async def test_a_list_that_breaks_is_no_list(emulator: tuple[Emulator, str], fault: Fault, first_pages: int) -> None:
+    """Whatever the network does, on whatever page, is an answer: never an error, never a shorter list."""
+    service, _ = emulator
+    for _ in range(1500):
+        service.add_foreign(WHERE[1])
+    tries = 2 if fault is Fault.RESET else 1  # aiohttp repeats a GET by itself, once, when a connection breaks
+    found = await listed(emulator, *[ordinary()] * first_pages, *[after(fault)] * tries, read_timeout=0.2)
+    assert isinstance(found, Unlisted)
+    assert (found.refused, found.missing, found.throttled) == (False, False, False)
+    assert found.reason
+    assert service.stats.listed == first_pages + tries
+    assert service.stats.redirects_followed == 0
+
+
+async def test_a_list_that_aiohttp_repeats_is_granted_again(emulator: tuple[Emulator, str]) -> None:
+    """A GET on a connection that breaks is sent once more, within the rate."""
+    service, base_url = emulator
+    service.script_next(before(Fault.RESET), on=Call.LIST)
+    gate = Gate()
+    async with new_api(base_url) as api:
+        assert await api.list(*WHERE, gate) == Listing(())
+    assert gate.seen == ["ready", "left"] * 2
+    assert service.stats.listed == 2
+
+
+async def test_a_list_without_sids_says_so_of_each_entry(emulator: tuple[Emulator, str]) -> None:
+    """Entries whose sid is null are there, and have none."""
+    service, _ = emulator
+    service.add_foreign(WHERE[1])
+    assert await listed(emulator, after(Fault.NULL_SID)) == Listing((Listed(None, "customer", None),))
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({}, Listed(None, None, None)),
+        ({"sid": None, "type": None, "routing_properties": None}, Listed(None, None, None)),
+        ({"sid": "", "type": "", "routing_properties": {}}, Listed(None, "", {})),
+        ({"sid": 7, "type": 7, "routing_properties": '{"task_sid": "WT1"}'}, Listed(None, None, None)),
+        ({"sid": "UT1", "type": "agent"}, Listed(None, "agent", None)),
+        ({"sid": f"{sid('UT', 1)}\n", "type": "agent"}, Listed(None, "agent", None)),
+        ({"sid": "UT" + "\ud800" * 32}, Listed(None, None, None)),
+        ({"sid": sid("UT", 1).upper(), "colour": "red"}, Listed(sid("UT", 1).upper(), None, None)),
+    ],
+)
+async def test_a_missing_part_of_an_entry_is_none(
+    emulator: tuple[Emulator, str], entry: dict[str, Any], expected: Listed
+) -> None:
+    """What is missing, null, of another kind or no participant's sid is not known; the entry counts all the same."""
+    whole = {"sid": sid("UT", 9), "type": "customer", "routing_properties": {"task_sid": "WT1"}}
+    found = await listed(emulator, page([whole, entry]))
+    assert found == Listing((Listed(sid("UT", 9), "customer", {"task_sid": "WT1"}), expected))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'"participants"',
+        b'{"participants": []}',
+        b'{"participants": [], "meta": null}',
+        b'{"participants": [], "meta": []}',
+        b'{"meta": {"next_page_url": null}}',
+        b'{"participants": null, "meta": {}}',
+        b'{"participants": {}, "meta": {}}',
+        b'{"participants": "", "meta": {}}',
+        b'{"participants": [null], "meta": {}}',
+        b'{"participants": [["sid"]], "meta": {}}',
+        b'{"participants": [], "meta": {}} trailing',
+        b"[" * 200_000,
+        b"\xff\xfe",
+        b"<html>",
+    ],
+    ids=lambda body: body[:40].decode("latin-1"),
+)
+async def test_what_is_no_list_is_no_empty_list(emulator: tuple[Emulator, str], body: bytes) -> None:
+    """An answer that only resembles a list must not make rows look absent, or they would be made twice."""
+    found = await listed(emulator, Answer(status=200, body=body))
+    assert found == Unlisted("the list is not what the API documents")
+
+
+async def test_a_page_with_much_routing_is_read(emulator: tuple[Emulator, str]) -> None:
+    """A thousand participants with the attributes of their tasks are more than one answer to a create may be."""
+    entries = [{"sid": sid("UT", number), "routing_properties": {"x": "y" * 4000}} for number in range(1000)]
+    found = await listed(emulator, page(entries))
+    assert isinstance(found, Listing)
+    assert len(found.participants) == 1000
+
+
+async def test_an_endless_page_is_no_list(emulator: tuple[Emulator, str]) -> None:
+    """A page cannot fill the memory."""
+    found = await listed(emulator, Answer(status=200, body=b" " * (17 << 20)))
+    assert found == Unlisted("the answer's body is larger than 16 MiB")
+
+
+async def test_a_list_from_nobody_is_no_list() -> None:
+    """Where nobody listens there is a reason, and no grant was used up."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        gate = Gate()
+        async with new_api(f"http://127.0.0.1:{unused.getsockname()[1]}") as api:
+            found = await api.list(*WHERE, gate)
+    assert isinstance(found, Unlisted)
+    assert "Connect" in found.reason
+    assert gate.seen == []
+
+
+async def test_nothing_is_asked_outside_the_context() -> None:
+    """An API that was not entered has no connections: a mistake of ours, not a fault of the network."""
+    api = new_api(HOST)
+    with pytest.raises(RuntimeError, match="outside its context"):
+        await api.list(*WHERE, Gate())
+    with pytest.raises(RuntimeError, match="outside its context"):
+        await api.create(row(1), Gate())

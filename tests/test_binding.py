@@ -7,7 +7,8 @@ import pytest
 from tests.ledger_contract import OUTCOMES, Desk
 from worker.errors import LedgerRefusedError
 from worker.ledger.binding import Binding, compare, target_of
-from worker.ledger.sqlite import SqliteLedger, create_ledger, open_ledger
+from worker.ledger.opening import create_ledger, open_ledger
+from worker.ledger.sqlite import SqliteLedger
 from worker.model import Created, InDoubt, Outcome
 
 TWILIO = "flex-api.twilio.com"

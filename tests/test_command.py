@@ -10,12 +10,12 @@ import re
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.commands import CREDENTIALS, Ended, finish, flex_import, start
+from tests.commands import CREDENTIALS, HOLDING, QUICK, Ended, finish, flex_import, start
 from tests.samples_of import sid
 from worker.emulator import Behaviour, Emulator, Fault, after, serve
 from worker.ledger.view import COLUMNS
@@ -40,9 +40,9 @@ async def service() -> AsyncIterator[tuple[Emulator, str]]:
         yield emulator, base_url
 
 
-async def run(folder: Path, base_url: str, *words: str | Path) -> Ended:
-    """Run an import at full speed."""
-    return await flex_import("run", *words, "--base-url", base_url, "--rate", "inf", cwd=folder)
+async def run(folder: Path, base_url: str, *words: str | Path, env: Mapping[str, str] = QUICK) -> Ended:
+    """Run an import at full speed, with a settle time of a moment."""
+    return await flex_import("run", *words, "--base-url", base_url, "--rate", "inf", cwd=folder, env=env)
 
 
 def account_of(ended: Ended) -> dict[str, int]:
@@ -101,7 +101,7 @@ async def test_exports_have_the_contracts_columns_in_both_formats(
     emulator, base_url = service
     (tmp_path / "a.csv").write_text(csv_of(3) + "too,few\n")
     emulator.script_next(after(Fault.NULL_SID))
-    await run(tmp_path, base_url, "a.csv")
+    await run(tmp_path, base_url, "a.csv", env=HOLDING)
     as_csv = await flex_import("export", cwd=tmp_path)
     as_json = await flex_import("export", "--format", "ndjson", "-o", "-", cwd=tmp_path)
     table = list(csv.DictReader(io.StringIO(as_csv.out)))
@@ -176,7 +176,7 @@ async def test_the_first_signal_drains(
     emulator, base_url = service
     emulator.change(latency_seconds=0.3)
     (tmp_path / "a.csv").write_text(csv_of(5000))
-    process = await start("run", "a.csv", "--base-url", base_url, "--rate", "inf", cwd=tmp_path)
+    process = await start("run", "a.csv", "--base-url", base_url, "--rate", "inf", cwd=tmp_path, env=HOLDING)
     await emulator.until(lambda: emulator.stats.created >= 16)
     process.send_signal(number)
     ended = await finish(process)
@@ -194,7 +194,8 @@ async def test_the_second_signal_cuts_and_leaves_doubts(tmp_path: Path, service:
     emulator, base_url = service
     emulator.change(latency_seconds=30.0)
     (tmp_path / "a.csv").write_text(csv_of(500))
-    process = await start("run", "a.csv", "--base-url", base_url, "--rate", "inf", "--concurrency", "5", cwd=tmp_path)
+    words = ("run", "a.csv", "--base-url", base_url, "--rate", "inf", "--concurrency", "5")
+    process = await start(*words, cwd=tmp_path, env=HOLDING)
     await emulator.until(lambda: emulator.stats.in_flight == 5)
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
@@ -214,33 +215,32 @@ async def test_the_grace_ends(tmp_path: Path, service: tuple[Emulator, str]) -> 
     emulator.change(latency_seconds=30.0)
     (tmp_path / "config.toml").write_text("[stop]\ngrace_seconds = 0.2\n")
     (tmp_path / "a.csv").write_text(csv_of(5))
-    process = await start("run", "a.csv", "--base-url", base_url, "--rate", "inf", cwd=tmp_path)
+    process = await start("run", "a.csv", "--base-url", base_url, "--rate", "inf", cwd=tmp_path, env=HOLDING)
     await emulator.until(lambda: emulator.stats.in_flight == 5)
     process.send_signal(signal.SIGINT)
     assert (await finish(process)).code == 130
     assert states(tmp_path) == {"in_doubt": 5}
 
 
-async def test_a_killed_run_leaves_only_doubts_and_the_next_one_sends_the_rest(
+async def test_a_killed_run_leaves_only_doubts_and_the_next_one_resolves_them_and_sends_the_rest(
     tmp_path: Path, service: tuple[Emulator, str]
 ) -> None:
     """Kill -9: what was in flight is in doubt and is not sent again; nothing is made twice."""
     emulator, base_url = service
     emulator.change(latency_seconds=0.02)
     (tmp_path / "a.csv").write_text(csv_of(400))
-    process = await start("run", "a.csv", "--base-url", base_url, "--rate", "inf", cwd=tmp_path)
+    process = await start("run", "a.csv", "--base-url", base_url, "--rate", "inf", cwd=tmp_path, env=QUICK)
     await emulator.until(lambda: emulator.stats.created >= 50)
     process.kill()
     await finish(process)
     await emulator.settled()
     ended = await run(tmp_path, base_url, "a.csv", "--json")
     account = json.loads(ended.out)
-    assert ended.code == 4
+    assert ended.code == 0
     assert account["identity_holds"] is True
-    assert 0 < account["in_doubt"] <= 16
-    assert account["already_done"] + account["created"] + account["in_doubt"] == 400
+    assert account["already_done"] + account["created"] == 400
     addresses = [one.media_properties["address"] for one in emulator.participants]
-    assert len(addresses) == len(set(addresses))
+    assert len(addresses) == len(set(addresses)) == 400
 
 
 async def test_two_processes_do_not_share_a_ledger(tmp_path: Path, service: tuple[Emulator, str]) -> None:
@@ -248,7 +248,7 @@ async def test_two_processes_do_not_share_a_ledger(tmp_path: Path, service: tupl
     emulator, base_url = service
     emulator.change(latency_seconds=30.0)
     (tmp_path / "a.csv").write_text(csv_of(5))
-    first = await start("run", "a.csv", "--base-url", base_url, "--rate", "inf", cwd=tmp_path)
+    first = await start("run", "a.csv", "--base-url", base_url, "--rate", "inf", cwd=tmp_path, env=HOLDING)
     await emulator.until(lambda: emulator.stats.in_flight == 5)
     second = await run(tmp_path, base_url, "a.csv")
     looked = await flex_import("status", cwd=tmp_path)
@@ -263,7 +263,7 @@ async def test_the_rate_is_never_exceeded(tmp_path: Path, service: tuple[Emulato
     """Counted by the service: no second sees more than the configured rate and the one that begins it."""
     emulator, base_url = service
     (tmp_path / "a.csv").write_text(csv_of(150))
-    ended = await flex_import("run", "a.csv", "--base-url", base_url, "--rate", "50/s", cwd=tmp_path)
+    ended = await flex_import("run", "a.csv", "--base-url", base_url, "--rate", "50/s", cwd=tmp_path, env=QUICK)
     assert ended.code == 0
     assert emulator.stats.busiest_second_arrived <= 52
 
@@ -274,7 +274,7 @@ async def test_a_throttling_service_gets_its_rows_later(tmp_path: Path) -> None:
     async with serve(emulator) as base_url:
         (tmp_path / "a.csv").write_text(csv_of(80))
         words = ("run", "a.csv", "--base-url", base_url, "--rate", "100", "--json")
-        ended = await flex_import(*words, cwd=tmp_path)
+        ended = await flex_import(*words, cwd=tmp_path, env=HOLDING)
     account = json.loads(ended.out)
     assert (ended.code, account["created"], emulator.stats.created) == (0, 80, 80)
     assert account["throttled"] == emulator.stats.throttled > 0

@@ -10,13 +10,25 @@ import anyio
 import pytest
 
 from tests.ledger_contract import OUTCOMES, Desk
-from tests.samples_of import row
+from tests.samples_of import row, sid
 from tests.test_ledger_sqlite import SqlitePlace
 from worker.errors import LedgerError
 from worker.journal import Journal
-from worker.ledger import Entry, Finding, Intent, Known, Ledger, Settle
+from worker.ledger import (
+    BASELINE_FIRST,
+    Baseline,
+    Entry,
+    Finding,
+    Intent,
+    Known,
+    Ledger,
+    Look,
+    Reopen,
+    Settle,
+    Surroundings,
+)
 from worker.ledger.sqlite import SqliteLedger
-from worker.model import Settlement, State
+from worker.model import Created, Settlement, State
 
 FINDING = Finding("duplicate", 1, 9, "k", "duplicate", "the same as a.csv:2, which counts")
 PATIENCE = 10.0
@@ -60,7 +72,7 @@ def journal_of(ledger: object) -> Journal:
 async def ask(journal: Journal, number: int, answers: dict[int, object]) -> None:
     """Intend a row, and keep the answer or the error."""
     try:
-        answers[number] = await journal.intend(row(number))
+        answers[number] = await journal.intend(Intent(row(number)))
     except Exception as exc:  # noqa: BLE001 - the error is what is looked at
         answers[number] = exc
 
@@ -136,8 +148,8 @@ async def test_a_bug_reaches_who_asked() -> None:
     ledger = GatedLedger(ValueError("a bug"), open_gates=2)
     async with journal_of(ledger) as journal:
         with pytest.raises(ValueError, match="a bug"):
-            await journal.intend(row(1))
-        assert await journal.intend(row(2)) == 4
+            await journal.intend(Intent(row(1)))
+        assert await journal.intend(Intent(row(2))) == 4
 
 
 async def test_an_unanswered_intent_is_an_error() -> None:
@@ -149,7 +161,7 @@ async def test_an_unanswered_intent_is_an_error() -> None:
 
     async with journal_of(Silent()) as journal:
         with pytest.raises(LedgerError, match="was not answered"):
-            await journal.intend(row(1))
+            await journal.intend(Intent(row(1)))
 
 
 async def test_a_cancelled_asker_does_not_break_the_others() -> None:
@@ -177,11 +189,11 @@ async def test_an_asker_cancelled_during_its_commit_does_not_break_it() -> None:
     async with journal_of(ledger) as journal:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(journal.intend, row(0))
+                tasks.start_soon(journal.intend, Intent(row(0)))
                 await ledger.began.get()
                 scope.cancel()
         ledger.let(2)
-        assert await journal.intend(row(1)) == 3
+        assert await journal.intend(Intent(row(1))) == 3
 
 
 async def test_a_note_is_one_commit() -> None:
@@ -208,6 +220,30 @@ async def test_answers_stand_behind_entries_of_several() -> None:
         await anyio.wait_all_tasks_blocked()
         ledger.let(2)
     assert answers == {0: 2, 7: 9, 8: 10}
+
+
+async def test_a_baseline_goes_before_its_intent_in_one_commit() -> None:
+    """Nobody's entry comes between the two, and the answer is the intent's."""
+    ledger = GatedLedger()
+    answers: dict[int, object] = {}
+
+    async def ask_with_baseline(journal: Journal, number: int) -> None:
+        answers[number] = await journal.intend(Intent(row(number)), Baseline(row(number), ("UT1",)))
+
+    async with journal_of(ledger) as journal, anyio.create_task_group() as tasks:
+        tasks.start_soon(ask, journal, 0, answers)
+        await ledger.began.get()
+        tasks.start_soon(ask_with_baseline, journal, 7)
+        tasks.start_soon(ask_with_baseline, journal, 8)
+        tasks.start_soon(ask, journal, 9, answers)
+        await anyio.wait_all_tasks_blocked()
+        ledger.let(2)
+    assert ledger.groups[1] == [
+        *(Baseline(row(7), ("UT1",)), Intent(row(7))),
+        *(Baseline(row(8), ("UT1",)), Intent(row(8))),
+        Intent(row(9)),
+    ]
+    assert answers == {0: 2, 7: 9, 8: 10, 9: 11}
 
 
 async def test_other_work_on_the_ledger_comes_between_commits() -> None:
@@ -307,7 +343,7 @@ async def test_a_closed_journal_refuses_at_once() -> None:
     async with journal_of(GatedLedger()) as journal:
         pass
     with pytest.raises(LedgerError, match="the journal is closed"):
-        await journal.intend(row(1))
+        await journal.intend(Intent(row(1)))
 
 
 async def test_an_error_in_the_block_ends_the_journal() -> None:
@@ -338,9 +374,9 @@ async def test_many_workers_on_a_real_ledger(tmp_path: Path) -> None:
 
         async def work(journal: Journal, number: int) -> None:
             wanted = desk.row(number)
-            answer = await journal.intend(wanted)
+            answer = await journal.intend(Intent(wanted))
             assert isinstance(answer, int)
-            assert isinstance(await journal.intend(wanted), Known)
+            assert isinstance(await journal.intend(Intent(wanted)), Known)
             await journal.settle(answer, Settlement(wanted.key, OUTCOMES[0]))
 
         async with journal_of(ledger) as journal:
@@ -355,6 +391,34 @@ async def test_many_workers_on_a_real_ledger(tmp_path: Path) -> None:
     assert len(place.rows()) == 200
 
 
+async def test_a_doubt_from_its_beginning_to_its_end_on_a_real_ledger(tmp_path: Path) -> None:
+    """What the ledger asks for first comes back as the answer, and each step of a doubt is on the disk in its order."""
+    place = SqlitePlace(tmp_path / "imports.db")
+    ledger: SqliteLedger
+    with closing(place.open()) as ledger:
+        desk = Desk(ledger)
+
+        async def work(journal: Journal, number: int) -> None:
+            wanted, sids = desk.row(number), (sid("UT", f"foreign {number}"),)
+            assert await journal.intend(Intent(wanted, baseline_first=True)) is BASELINE_FIRST
+            answer = await journal.intend(Intent(wanted, baseline_first=True), Baseline(wanted, sids))
+            assert isinstance(answer, int)
+            await journal.settle(answer, Settlement(wanted.key, OUTCOMES[5]))
+            around = await journal.call(partial(ledger.surroundings, answer))
+            assert around == Surroundings(frozenset(), frozenset(sids), 1)
+            await journal.note([Look(answer, "too early", ()), Reopen(answer, wanted, sids)])
+            await journal.settle(answer, Settlement(wanted.key, OUTCOMES[5]))
+            found = Settlement(wanted.key, Created(sid("UT", number)), ends_doubt=True, reconciled=True)
+            await journal.settle(answer, found)
+
+        async with journal_of(ledger) as journal, anyio.create_task_group() as tasks:
+            for number in range(50):
+                tasks.start_soon(work, journal, number)
+    assert {(found["state"], found["reconciled"]) for found in place.rows()} == {("created", 1)}
+    assert place.looks() == {}
+    assert journal.commits < 100
+
+
 async def test_a_wrong_outcome_takes_only_its_group(tmp_path: Path) -> None:
     """Settling a row twice fails in its task; what was asked for before and after is written."""
     place = SqlitePlace(tmp_path / "imports.db")
@@ -363,9 +427,9 @@ async def test_a_wrong_outcome_takes_only_its_group(tmp_path: Path) -> None:
         desk = Desk(ledger)
         settle = Settle(1, Settlement(desk.row(1).key, OUTCOMES[0]))
         async with journal_of(ledger) as journal:
-            assert await journal.intend(desk.row(1)) == settle.number
+            assert await journal.intend(Intent(desk.row(1))) == settle.number
             await journal.settle(settle.number, settle.settlement)
             with pytest.raises(LedgerError, match="is no longer started"):
                 await journal.settle(settle.number, settle.settlement)
-            await journal.intend(desk.row(2))
+            await journal.intend(Intent(desk.row(2)))
     assert [found["state"] for found in place.rows()] == ["created", "started"]

@@ -1,6 +1,7 @@
 """The ledger in SQLite: the contract, and what only a file can get wrong."""
 
 import fcntl
+import json
 import os
 import signal
 import sqlite3
@@ -8,19 +9,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.ledger_contract import OUTCOMES, SOURCE, Desk, LedgerContract, at_work, child
-from tests.samples_of import row
+from tests.samples_of import row, sid
 from worker.errors import LedgerError, LedgerHeldError, LedgerRefusedError
-from worker.ledger import Intent, Settle
-from worker.ledger import sqlite as room
+from worker.ledger import BASELINE_FIRST, Baseline, Entry, Finding, Intent, Look, Reopen, Settle, Surroundings
+from worker.ledger import opening as room
+from worker.ledger import sqlite as writing
 from worker.ledger.lock import Lock, refuse_network
+from worker.ledger.opening import create_ledger, open_ledger, open_readonly
 from worker.ledger.schema import APPLICATION_ID, MIGRATIONS, check, prepare
-from worker.ledger.sqlite import SqliteLedger, create_ledger, open_ledger, open_readonly
+from worker.ledger.sqlite import SqliteLedger
+from worker.ledger.survey import Survey
 from worker.ledger.view import COLUMNS, View
 from worker.model import Settlement, State
 
@@ -32,7 +37,7 @@ class SqlitePlace:
         self.path = path
         self.opener = (
             "from pathlib import Path\n"
-            "from worker.ledger.sqlite import create_ledger, open_ledger\n"
+            "from worker.ledger.opening import create_ledger, open_ledger\n"
             f"path = Path({str(path)!r})\n"
             "if not path.exists():\n    create_ledger(path)\n"
             "ledger = open_ledger(path)"
@@ -63,6 +68,26 @@ class SqlitePlace:
                 "JOIN sources ON sources.id = source_id ORDER BY findings.id"
             )
             return connection.execute(query).fetchall()
+
+    def looks(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Return the looks."""
+        with closing(open_readonly(self.path)) as connection:
+            query = "SELECT key, looks.reason, candidates FROM looks JOIN rows ON rows.id = row_id WHERE looked_at > 0"
+            return {key: (reason, tuple(json.loads(sids))) for key, reason, sids in connection.execute(query)}
+
+    def decisions(self) -> list[tuple[str, int, str, str, str | None, int]]:
+        """Return the decisions."""
+        with closing(open_readonly(self.path)) as connection:
+            query = (
+                "SELECT key, decisions.run_id, decided_by, decision, decisions.sid, decided_at "
+                "FROM decisions JOIN rows ON rows.id = row_id ORDER BY decisions.id"
+            )
+            return connection.execute(query).fetchall()
+
+    def forget(self, key: str) -> None:
+        """Do what `ledger prune` will do."""
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("DELETE FROM payloads WHERE row_id = (SELECT id FROM rows WHERE key = ?)", (key,))
 
     def decide(self, key: str, state: State) -> None:
         """Do what `waive` and `undo` will do."""
@@ -153,9 +178,9 @@ def test_a_new_ledger_appears_whole_or_not_at_all(place: SqlitePlace, moment: st
     code = f"""
 import os
 from pathlib import Path
-from worker.ledger import sqlite
-sqlite.{moment} = lambda *_: os._exit(9)
-sqlite.create_ledger(Path({str(place.path)!r}))
+from worker.ledger import opening
+opening.{moment} = lambda *_: os._exit(9)
+opening.create_ledger(Path({str(place.path)!r}))
 """
     root = str(Path(__file__).parent.parent)
     died = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=False)
@@ -268,7 +293,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "foreign": (foreign, "is a database of something else"),
     "foreign without tables": (foreign_without_tables, "is a database of something else"),
     "blank": (blank_database, "is empty, so it is no ledger"),
-    "newer": (newer, r"newer flex-import \(schema 99, this one knows 1\); use that version"),
+    "newer": (newer, r"newer flex-import \(schema 99, this one knows 2\); use that version"),
 }
 
 
@@ -686,32 +711,111 @@ def test_what_the_disk_says_is_an_error_of_the_ledger(
 
 # ---- versions -------------------------------------------------------------------------------------------------------
 
-SECOND = "ALTER TABLE rows ADD COLUMN colour TEXT; CREATE TABLE baselines (id INTEGER PRIMARY KEY) STRICT"
+THIRD = "ALTER TABLE rows ADD COLUMN colour TEXT; CREATE TABLE colours (id INTEGER PRIMARY KEY) STRICT"
 
 
 def old_ledger(place: SqlitePlace) -> list[dict[str, Any]]:
-    """Make a ledger of the first version with rows in it; returns them."""
+    """Make a ledger of this program's version with rows in it; returns them."""
     with at_work(place) as desk:
         for number, outcome in enumerate(OUTCOMES):
             desk.bring(desk.row(number), outcome)
     return place.rows()
 
 
+def first_version(path: Path, *, started: int = 0) -> list[dict[str, Any]]:
+    """Make a ledger as the first version wrote it, with a row of each outcome and some started; returns its rows."""
+    model = SqlitePlace(path.with_name("model.db"))
+    with at_work(model) as desk:
+        for number, outcome in enumerate(OUTCOMES):
+            desk.bring(desk.row(number), outcome)
+        for number in range(started):
+            desk.intend(desk.row(100 + number))
+        desk.ledger.write([Finding("rejected", desk.source, 70, None, "bad", "is bad", "record\n")])
+        desk.ledger.end_run(1, "finished", "{}")
+        rows = model.rows()
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.executescript(MIGRATIONS[0])
+            connection.execute("ATTACH ? AS model", (str(model.path),))
+            for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+                columns = ", ".join(name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})"))
+                connection.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM model.{table}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute("PRAGMA user_version = 1")
+    for name in ("model.db", "model.db.lock"):
+        path.with_name(name).unlink()
+    return rows
+
+
 def test_a_migration_keeps_the_data_and_a_copy(place: SqlitePlace) -> None:
     """A newer program brings an older ledger up to date and leaves the old one beside it, whole and private."""
     rows = old_ledger(place)
     with umask(0), closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
-        prepare(connection, place.path, (*MIGRATIONS, SECOND))
-        assert check(connection, place.path, (*MIGRATIONS, SECOND)) == 2
+        prepare(connection, place.path, (*MIGRATIONS, THIRD))
+        assert check(connection, place.path, (*MIGRATIONS, THIRD)) == 3
         assert connection.execute("SELECT count(colour), count(*) FROM rows").fetchone() == (0, len(rows))
         assert connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
-    copy = SqlitePlace(place.path.with_name("imports.db.v1.bak"))
+    copy = SqlitePlace(place.path.with_name("imports.db.v2.bak"))
     assert mode(copy.path) == 0o600
     assert copy.rows() == rows
     with at_work(copy) as desk:
         desk.intend(desk.row(50))
-    with pytest.raises(LedgerRefusedError, match="schema 2, this one knows 1"):
+    with pytest.raises(LedgerRefusedError, match="schema 3, this one knows 2"):
         open_ledger(place.path)
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_works(place: SqlitePlace) -> None:
+    """Its rows stay as they were, what was under way is in doubt, the old file is beside it, and a run goes on."""
+    rows = first_version(place.path, started=1)
+    with umask(0), at_work(place) as desk:
+        assert desk.run == rows[0]["run"] + 1
+        assert place.rows()[: len(OUTCOMES)] == rows[: len(OUTCOMES)]
+        under_way, in_doubt = desk.row(100), desk.row(5)
+        assert desk.ledger.channels_in_doubt() == {each.channel_sid: {each.key} for each in (under_way, in_doubt)}
+        stored = desk.ledger.stored((State.FAILED, State.IN_DOUBT), 0, 10)
+        assert [each._replace(number=0) for each in stored] == [desk.row(4), in_doubt, under_way]
+        assert desk.ledger.surroundings(stored[1].number) == Surroundings(frozenset(), None, 1)
+        assert desk.ledger.write([Intent(stored[0], baseline_first=True)]) == [BASELINE_FIRST]
+        group: list[Entry] = [
+            Baseline(stored[0], (sid("UT", 70),)),
+            Intent(stored[0]),
+            Reopen(stored[2].number, under_way, ()),
+        ]
+        assert desk.ledger.write(group) == [None, stored[0].number, None]
+        desk.ledger.write([Look(stored[1].number, "two are new", (sid("UT", 71), sid("UT", 72)))])
+    assert {found.name for found in place.path.parent.iterdir()} == {
+        *("imports.db", "imports.db.lock", "imports.db.v1.bak"),
+    }
+    with closing(sqlite3.connect(place.path.with_name("imports.db.v1.bak"))) as copy:
+        assert check(copy, place.path) == 1
+        assert copy.execute("SELECT state FROM rows").fetchall() == [(found["state"],) for found in rows[:-1]]
+    assert mode(place.path.with_name("imports.db.v1.bak")) == 0o600
+    assert integrity(place.path) == "ok"
+
+
+def test_a_ledger_of_the_first_version_has_the_tables_of_a_new_one_afterwards(place: SqlitePlace) -> None:
+    """What grew over the versions and what was made today cannot be told apart."""
+    first_version(place.path)
+    place.open().close()
+    new = place.path.with_name("new.db")
+    create_ledger(new)
+    tables = []
+    for path in (place.path, new):
+        with closing(open_readonly(path)) as connection:
+            tables.append(connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall())
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("way", [open_readonly, View, partial(Survey, names={})], ids=["looking", "view", "survey"])
+def test_an_older_ledger_is_not_looked_at(place: SqlitePlace, way: Callable[[Path], object]) -> None:
+    """Who only looks may not change it, and hears at once what brings it up to date; the file stays as it is."""
+    first_version(place.path)
+    before = place.path.read_bytes()
+    message = "older flex-import .schema 1, this one needs 2.; the next `flex-import run` or `flex-import reconcile` br"
+    with pytest.raises(LedgerRefusedError, match=message) as caught:
+        way(place.path)
+    assert str(place.path) in str(caught.value)
+    assert place.path.read_bytes() == before
+    assert [found.name for found in place.path.parent.iterdir()] == ["imports.db"]
 
 
 @pytest.mark.parametrize("broken", ["CREATE TABLE rows (x)", "DROP TABLE payloads; nonsense", "ALTER TABLE nix ADD y"])
@@ -722,7 +826,7 @@ def test_a_failed_migration_leaves_the_old_version_usable(place: SqlitePlace, br
         with pytest.raises(LedgerError, match="could not be prepared"):
             prepare(connection, place.path, (*MIGRATIONS, broken))
         assert not connection.in_transaction
-        assert check(connection, place.path) == 1
+        assert check(connection, place.path) == 2
     assert place.rows() == rows
     with at_work(place) as desk:
         desk.intend(desk.row(50))
@@ -733,23 +837,23 @@ def test_a_failed_later_step_keeps_the_earlier_ones(place: SqlitePlace) -> None:
     rows = old_ledger(place)
     with closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
         with pytest.raises(LedgerError):
-            prepare(connection, place.path, (*MIGRATIONS, SECOND, "nonsense"))
-        prepare(connection, place.path, (*MIGRATIONS, SECOND, "CREATE TABLE third (x)"))
-        assert check(connection, place.path, (*MIGRATIONS, SECOND, "")) == 3
+            prepare(connection, place.path, (*MIGRATIONS, THIRD, "nonsense"))
+        prepare(connection, place.path, (*MIGRATIONS, THIRD, "CREATE TABLE fourth (x)"))
+        assert check(connection, place.path, (*MIGRATIONS, THIRD, "")) == 4
         assert connection.execute("SELECT count(*) FROM rows").fetchone()[0] == len(rows)
     names = {found.name for found in place.path.parent.iterdir()}
-    assert {"imports.db.v1.bak", "imports.db.v2.bak"} <= names
+    assert {"imports.db.v2.bak", "imports.db.v3.bak"} <= names
 
 
 def test_no_migration_without_a_copy(place: SqlitePlace) -> None:
     """When the copy cannot be made, the ledger stays as it is."""
     rows = old_ledger(place)
-    place.path.with_name("imports.db.v1.bak").mkdir()
+    place.path.with_name("imports.db.v2.bak").mkdir()
     with (
         closing(sqlite3.connect(place.path, isolation_level=None)) as connection,
         pytest.raises(LedgerError, match="could not be prepared"),
     ):
-        prepare(connection, place.path, (*MIGRATIONS, SECOND))
+        prepare(connection, place.path, (*MIGRATIONS, THIRD))
     assert place.rows() == rows
     assert not list(place.path.parent.glob("*.part"))
 
@@ -813,7 +917,7 @@ def test_many_channels_are_remembered_correctly(
     desk: Desk, place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More channels than are kept in mind are looked up again, not mixed up."""
-    monkeypatch.setattr(room, "_REMEMBERED_CHANNELS", 3)
+    monkeypatch.setattr(writing, "_REMEMBERED_CHANNELS", 3)
     rows = [row(number, number % 7)._replace(source=desk.source) for number in range(50)]
     desk.ledger.write([Intent(each) for each in rows])
     channels = {found["key"]: found["channel_sid"] for found in place.rows()}

@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 
 from tests.fakes import LOST, NOT_SENT, FakeService, Watcher, always_created, created, error
 from tests.samples_of import row
+from worker.config import Doubt as DoubtSettings
 from worker.config import Retry as RetrySettings
 from worker.errors import LedgerError, SourceError
 from worker.journal import Journal
-from worker.ledger import Entry, Intent, Known, Settle, SourceFile
-from worker.ledger.sqlite import SqliteLedger, create_ledger, open_ledger
+from worker.ledger import Asked, Entry, Intent, Known, Settle, SourceFile
+from worker.ledger.opening import create_ledger, open_ledger
+from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.survey import Survey, Surveyed
 from worker.ledger.view import View
 from worker.limiter import Limiter
 from worker.model import Answer, Cause, Exit, Misfit, Problem, Reply, Row, State, Tally
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, handed_on
+from worker.reconcile import Reconciler
 from worker.rowqueue import RowQueue
 from worker.stopping import Stop
 from worker.submit import Submitter
@@ -40,6 +43,8 @@ class Bench:
     tally: Tally = field(default_factory=Tally)
     recorded: dict[State, int] = field(default_factory=dict)
     wrap: Callable[[SqliteLedger], SqliteLedger] | None = None
+    doubt: DoubtSettings = DoubtSettings(policy="hold")  # noqa: RUF009 - it is frozen
+    max_in_doubt: int = 0
 
     async def run(
         self,
@@ -62,18 +67,29 @@ class Bench:
         submitter = Submitter(
             self.service, limiter, QUICK, self.tally, self.stop.draining, on_retry=self.watcher.retry_scheduled
         )
+        reconciler = Reconciler(
+            self.service,
+            Limiter(float("inf")),
+            self.doubt,
+            QUICK,
+            self.stop.draining,
+            on_refused=self.watcher.lists_refused,
+        )
         try:
-            with Survey(self.path, {1: "input.csv"}) as survey:
+            with Survey(self.path, {1: "input.csv"}, hand_on=handed_on(reconciler)) as survey:
                 async with Journal(ledger) as journal:
                     pipeline = Pipeline(
                         ledger=ledger,
                         journal=journal,
                         queue=RowQueue(queue_rows),
                         submitter=submitter,
+                        reconciler=reconciler,
                         tally=self.tally,
                         stop=self.stop,
                         observer=self.watcher,
                         limit=limit,
+                        attempts=3,
+                        max_in_doubt=self.max_in_doubt,
                     )
                     with cut or anyio.CancelScope():
                         await pipeline.run(self._read(journal, ledger, survey, batches, then), concurrency)
@@ -163,16 +179,28 @@ async def test_a_row_in_doubt_is_not_sent_again_and_holds_its_channel(bench: Ben
     assert bench.service.made == {lost.key: 1, other.key: 1}
 
 
-async def test_refusals_stay_refused_and_failures_are_sent_again(bench: Bench) -> None:
-    """The next run counts a rejected row as rejected without sending it, and sends a failed one."""
+async def test_refusals_stay_refused_and_failures_are_sent_first(bench: Bench) -> None:
+    """The next run sends a failed row from its stored record, also without the file; a rejected one is not sent."""
     refused, failed = row(1), row(2)
     answers: dict[str, Answer] = {refused.key: error(400, 20001), failed.key: NOT_SENT}
     bench.service.respond = lambda wanted, _attempt: answers[wanted.key]
     tally = await bench.run([refused, failed])
     assert (tally.rejected, tally.failed) == (1, 1)
     answers[failed.key] = created(failed)
+    tally = await bench.run([refused])
+    assert (tally.rejected, tally.created, tally.requests, tally.earlier) == (1, 0, 1, {State.CREATED: 1})
+    assert bench.adds_up()
     tally = await bench.run([refused, failed])
-    assert (tally.rejected, tally.created, tally.requests) == (1, 1, 1)
+    assert (tally.rejected, tally.already_done, tally.requests, tally.earlier) == (1, 1, 0, {})
+
+
+async def test_a_row_that_fails_again_is_sent_once_in_a_run(bench: Bench) -> None:
+    """From its stored record; in the file it is counted as failed, and not tried a second time."""
+    bench.service.respond = lambda _wanted, _attempt: NOT_SENT
+    await bench.run([row(1)])
+    tally = await bench.run([row(1)])
+    assert (tally.failed, tally.earlier) == (1, {State.FAILED: 1})
+    assert bench.service.attempts[row(1).key] == 4
     assert bench.adds_up()
 
 
@@ -217,7 +245,9 @@ async def test_refused_credentials_halt_the_run_and_burn_no_row(bench: Bench, co
     assert [cause.exit for cause in bench.stop.causes] == [Exit.HALTED]
     assert bench.adds_up()
     bench.service.respond = always_created
-    assert (await bench.run([row(number) for number in range(100)])).created == 100
+    tally = await bench.run([row(number) for number in range(100)])
+    assert tally.created + tally.earlier.get(State.CREATED, 0) == 100
+    assert bench.adds_up()
 
 
 async def test_a_plain_403_halts_when_a_second_channel_gets_one(bench: Bench) -> None:
@@ -225,8 +255,8 @@ async def test_a_plain_403_halts_when_a_second_channel_gets_one(bench: Bench) ->
     bench.service.respond = lambda wanted, _attempt: error(403, 20403) if wanted.line in {2, 3, 4} else created(wanted)
     tally = await bench.run([row(0, 1), row(1, 1), row(9, 9)], concurrency=1)
     assert (tally.failed, tally.created, bench.stop.causes) == (2, 1, [])
-    tally = await bench.run([row(0, 1), row(2, 2), row(8, 8)], concurrency=1)
-    assert (tally.failed, tally.not_sent) == (2, 1)
+    tally = await bench.run([row(2, 2), row(8, 8)], concurrency=1)
+    assert (tally.failed, tally.not_sent, tally.earlier) == (1, 1, {State.FAILED: 1})
     assert bench.stop.causes == [Cause(Exit.HALTED, "halted: forbidden (20403) in two channels")]
 
 
@@ -314,7 +344,7 @@ class _DiesAt(SqliteLedger):
         ledger.kind = kind  # type: ignore[attr-defined]  # it is one of these now
         return ledger
 
-    def write(self, group: Sequence[Entry]) -> list[int | Known | None]:
+    def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
         """Write, or fail from some entry on."""
         self.after -= sum(isinstance(entry, self.kind) for entry in group)
         if self.after < 0:
@@ -377,7 +407,12 @@ async def test_whatever_the_service_says_no_row_is_made_twice_and_the_account_ad
         "throttled": error(429, 20429, 0.0),
     }
     said = {one.key: answer for one, (_, answer) in zip(rows, script, strict=True)}
-    bench.service.respond = lambda wanted, _attempt: answers.get(said[wanted.key]) or created(wanted)
+
+    def respond(wanted: Row, attempt: int) -> Answer:
+        answer = answers.get(said[wanted.key])
+        return created(wanted) if answer is None or (said[wanted.key] == "throttled" and attempt > 9) else answer
+
+    bench.service.respond = respond
     for _ in range(3):
         await bench.run(rows, queue_rows=queue_rows, concurrency=concurrency)
         assert bench.adds_up()

@@ -13,7 +13,7 @@ import pytest
 from tests.commands import CREDENTIALS
 from tests.samples_of import sid
 from worker.cli import call
-from worker.ledger.sqlite import create_ledger
+from worker.ledger.opening import create_ledger
 
 HEADER = "interaction_sid,channel_sid,type,media_properties.address\n"
 ROW = f"{sid('KD', 1)},{sid('UO', 1)},customer,someone@example.com\n"

@@ -108,7 +108,14 @@ EVERYTHING = {name: number for number, name in enumerate(BUCKETS, 1)}
 
 def test_the_identity_holds_when_each_row_is_in_one_place() -> None:
     """Input = the sum of all outcomes + unread, and the ledger counted the same."""
-    assert account_of(tally_of(**EVERYTHING, unread=5)).identity_holds
+    assert account_of(tally_of(**EVERYTHING, unread=5), cause(Exit.STOPPED)).identity_holds
+
+
+def test_unread_rows_without_a_cause_are_a_bug() -> None:
+    """A run that has no reason to stop reads everything."""
+    account = account_of(tally_of(**EVERYTHING, unread=5))
+    assert not account.identity_holds
+    assert account.exit_code is Exit.BUG
 
 
 @pytest.mark.parametrize("off_by", [-1, 1])

@@ -38,7 +38,15 @@ TABLE: dict[str, frozenset[str]] = {
     "stopping": frozenset({"model", "anyio"}),
     "logs": frozenset({"errors", "model", "structlog"}),
     "screen": frozenset({"model", "anyio", "rich"}),
-    "pipeline": frozenset({"errors", "journal", "ledger", "model", "rowqueue", "stopping", "submit", "anyio"}),
+    "reconcile": frozenset({"config", "ledger", "limiter", "model", "anyio"}),
+    "recorder": frozenset({"errors", "journal", "ledger", "model", "anyio"}),
+    "doubts": frozenset({"journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping", "anyio"}),
+    "pipeline": frozenset(
+        {
+            *("doubts", "errors", "journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping"),
+            *("submit", "anyio"),
+        }
+    ),
     "emulator": frozenset({"aiohttp", "yarl"}),
     "cli": EVERYTHING,
     "__main__": frozenset({"cli"}),
@@ -48,6 +56,7 @@ TABLE: dict[str, frozenset[str]] = {
 ASIDE: dict[str, frozenset[str]] = {
     # a folder is entered by its door; the rooms inside it that others may enter directly, and who
     "ledger.binding": frozenset({"cli"}),
+    "ledger.opening": frozenset({"cli"}),
     "ledger.sqlite": frozenset({"cli"}),
     "ledger.survey": frozenset({"cli", "intake", "pipeline"}),
     "ledger.view": frozenset({"cli"}),
@@ -60,7 +69,7 @@ PURE: dict[str, frozenset[str]] = {
     "template": frozenset({"collections", "dataclasses", "json", "re", "typing"}),
     "payload": frozenset({"collections", "difflib", "hashlib", "json", "math", "typing"}),
     "verdict": frozenset({"json", "re", "typing"}),
-    "report": frozenset({"collections", "dataclasses", "textwrap", "typing"}),
+    "report": frozenset({"collections", "dataclasses", "re", "textwrap", "typing"}),
 }
 
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__", "breakpoint"})

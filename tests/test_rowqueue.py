@@ -33,6 +33,13 @@ def takers(queue: RowQueue, count: int) -> list[asyncio.Task[Row | None]]:
     return [asyncio.create_task(queue.take()) for _ in range(count)]
 
 
+async def queue_took(queue: RowQueue) -> Row:
+    """Return a row that was taken."""
+    found = await queue.take()
+    assert found is not None
+    return found
+
+
 def done(tasks: list[asyncio.Task[Row | None]]) -> list[Row | None]:
     """Return what those got who got something, None included."""
     return [task.result() for task in tasks if task.done() and not task.cancelled()]
@@ -148,7 +155,7 @@ async def test_closing_an_empty_queue_tells_every_taker(count: int) -> None:
 @pytest.mark.parametrize("count", [2, 3, 7])
 @virtual_time
 async def test_rows_inside_a_closed_queue_are_handed_out_first(count: int) -> None:
-    """A row in a line whose release is still to come keeps takers waiting; after the last row all get None."""
+    """A row in a line, or in a hand, may be a row to come: takers wait for it; after the last release all get None."""
     queue = await filled(row("a", 1), row("a", 2), maxsize=2)
     queue.close()
     queue.close()
@@ -157,8 +164,10 @@ async def test_rows_inside_a_closed_queue_are_handed_out_first(count: int) -> No
     assert done(waiting) == [row("a", 1)]
     queue.release("a")
     await settle()
-    assert done(waiting) == [row("a", 1), row("a", 2), *[None] * (count - 2)]
+    assert done(waiting) == [row("a", 1), row("a", 2)]
     queue.release("a")
+    await settle()
+    assert done(waiting) == [row("a", 1), row("a", 2), *[None] * (count - 2)]
     assert await queue.take() is None
 
 
@@ -173,7 +182,9 @@ async def test_a_put_after_closing_is_an_error() -> None:
     assert [type(put.exception()) for put in puts] == [QueueClosedError] * 3
     with pytest.raises(QueueClosedError, match="after it was closed"):
         await queue.put(row("c"))
-    assert [await queue.take(), await queue.take()] == [row("a"), None]
+    assert await queue.take() == row("a")
+    queue.release("a")
+    assert await queue.take() is None
 
 
 @virtual_time
@@ -185,6 +196,182 @@ async def test_the_queue_neither_takes_nor_loses_what_it_should_not() -> None:
     with pytest.raises(ValueError, match="drops no rows"):
         queue.shutdown(immediate=True)
     assert await queue.take() == row("a")
+
+
+# ---- rows set aside -------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_a_row_set_aside_is_not_handed_out_before_it_is_resumed() -> None:
+    """It is inside and keeps its channel claimed; its line waits, also what comes later, and others go ahead."""
+    queue = await filled(row("a", 1), row("a", 2), row("b", 3))
+    queue.set_aside(first := await queue_took(queue))
+    assert (queue.qsize(), queue.waiting) == (3, 1)
+    await queue.put(row("a", 4))
+    assert await queue.take() == row("b", 3)
+    waiting = takers(queue, 3)
+    await settle()
+    assert done(waiting) == []
+    queue.resume(first)
+    assert (queue.qsize(), queue.waiting) == (3, 2)
+    await settle()
+    assert done(waiting) == [row("a", 1)]
+    queue.release("a")
+    await settle()
+    assert done(waiting) == [row("a", 1), row("a", 2)]
+    queue.release("a")
+    await settle()
+    assert done(waiting) == [row("a", 1), row("a", 2), row("a", 4)]
+    assert (queue.qsize(), queue.waiting) == (0, 0)
+
+
+@virtual_time
+async def test_a_row_can_be_set_aside_again() -> None:
+    """A row that was resumed and taken once more is like any other in a hand."""
+    queue = await filled(row("a", 1), row("a", 2), maxsize=2)
+    for _ in range(3):
+        queue.set_aside(found := await queue_took(queue))
+        queue.resume(found)
+        assert queue.qsize() == 2
+    assert await queue.take() == row("a", 1)
+    queue.release("a")
+    assert await queue.take() == row("a", 2)
+
+
+@virtual_time
+async def test_the_bound_counts_rows_set_aside_and_they_may_exceed_it() -> None:
+    """A row set aside finds room always, and takes it from the reader; resuming it neither waits nor makes room."""
+    queue = await filled(row("a"), row("b"), maxsize=2)
+    taken = [await queue_took(queue), await queue_took(queue)]
+    await queue.put(row("c"))
+    await queue.put(row("d"))
+    for each in taken:
+        queue.set_aside(each)
+    assert (queue.qsize(), queue.full()) == (4, True)
+    with pytest.raises(asyncio.QueueFull):
+        queue.put_nowait(row("e"))
+    put = asyncio.create_task(queue.put(row("e")))
+    for each in taken:
+        queue.resume(each)
+    assert queue.full()
+    for left in (3, 2):
+        await queue.take()
+        await settle()
+        assert (queue.qsize(), put.done()) == (left, False)
+    await queue.take()
+    await put
+    assert [await queue.take(), await queue.take()] == [row("b"), row("e")]
+
+
+@virtual_time
+async def test_a_release_goes_on_with_its_line_beyond_the_bound() -> None:
+    """The next row of a line is inside already: that others were set aside does not keep it from being taken."""
+    queue = await filled(row("a", 1), row("b", 2), row("a", 3), maxsize=3)
+    await queue.take()
+    other = await queue_took(queue)
+    await queue.put(row("a", 4))
+    await queue.put(row("c", 5))
+    queue.set_aside(other)
+    assert (queue.qsize(), queue.waiting) == (4, 2)
+    queue.release("a")
+    assert (queue.qsize(), queue.waiting) == (4, 1)
+    assert [await queue.take(), await queue.take()] == [row("c", 5), row("a", 3)]
+
+
+@virtual_time
+async def test_a_bound_full_of_rows_set_aside_lets_nothing_in() -> None:
+    """The reader waits until one of them was resumed and taken."""
+    queue = await filled(row("a"), maxsize=1)
+    queue.set_aside(found := await queue_took(queue))
+    put = asyncio.create_task(queue.put(row("b")))
+    await settle()
+    assert not put.done()
+    queue.resume(found)
+    await settle()
+    assert not put.done()
+    assert await queue.take() == row("a")
+    await put
+
+
+@pytest.mark.parametrize("closes", ["before the take", "in the hand", "aside"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+@virtual_time
+async def test_a_closed_queue_waits_for_rows_set_aside(closes: str, count: int) -> None:
+    """Whenever it was closed, nobody is sent home before a row that was set aside was taken again and released."""
+    queue = await filled(row("a"))
+    if closes == "before the take":
+        queue.close()
+    found = await queue_took(queue)
+    waiting = takers(queue, count)
+    await settle()
+    if closes == "in the hand":
+        queue.close()
+        await settle()
+    queue.set_aside(found)
+    if closes == "aside":
+        queue.close()
+    await settle()
+    assert done(waiting) == []
+    queue.resume(found)
+    await settle()
+    assert done(waiting) == [row("a")]
+    queue.release("a")
+    await settle()
+    assert done(waiting) == [row("a"), *[None] * (count - 1)]
+    assert await queue.take() is None
+
+
+@virtual_time
+async def test_a_row_resumed_wakes_one_of_many_takers() -> None:
+    """One gets it, the others go on waiting, for the other rows set aside too."""
+    queue = await filled(*(row(channel) for channel in "abc"))
+    aside = [await queue_took(queue) for _ in "abc"]
+    for each in aside:
+        queue.set_aside(each)
+    queue.close()
+    waiting = takers(queue, 5)
+    for number, each in enumerate(reversed(aside), start=1):
+        queue.resume(each)
+        await settle()
+        assert done(waiting) == aside[::-1][:number]
+    for each in aside:
+        queue.release(each.channel_sid)
+    await settle()
+    assert done(waiting) == [*aside[::-1], None, None]
+
+
+@virtual_time
+async def test_only_who_holds_a_channel_can_set_its_row_aside() -> None:
+    """Of a free channel, of one whose row nobody took, and of one whose row is aside already: a mistake."""
+    queue = await filled(row("a"), row("b"))
+    queue.set_aside(await queue_took(queue))
+    for channel in "abc":
+        with pytest.raises(ValueError, match=f"a row of channel {channel} was set aside, but nobody holds it"):
+            queue.set_aside(row(channel))
+    assert queue.qsize() == 2
+
+
+@virtual_time
+async def test_only_a_row_set_aside_can_be_resumed() -> None:
+    """Not one that is ready, in a hand, resumed already, or unknown: it would be handed out twice."""
+    queue = await filled(row("a"), row("b"), row("c"))
+    queue.set_aside(found := await queue_took(queue))
+    queue.resume(found)
+    await queue.take()
+    for channel in "abcd":
+        with pytest.raises(ValueError, match=f"a row of channel {channel} was resumed, but none was set aside"):
+            queue.resume(row(channel))
+    assert queue.qsize() == 2
+
+
+@virtual_time
+async def test_a_channel_whose_row_is_aside_cannot_be_released() -> None:
+    """Nobody holds it, and a release would let the next row of its line go."""
+    queue = await filled(row("a", 1), row("a", 2))
+    queue.set_aside(await queue_took(queue))
+    with pytest.raises(ValueError, match="channel a was released, but nobody holds it"):
+        queue.release("a")
+    assert queue.empty()
 
 
 # ---- all of it ------------------------------------------------------------------------------------------------------
@@ -202,24 +389,44 @@ async def stubborn(chance: Random, act: Callable[[], Coroutine[Any, Any, T]]) ->
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from("aaabcdef"), max_size=60), st.integers(1, 8), st.integers(1, 6), st.randoms())
+@given(
+    st.lists(st.sampled_from("aaabcdef"), max_size=60),
+    st.integers(1, 8),
+    st.integers(1, 6),
+    st.sampled_from([0, 0.1, 0.7]),
+    st.randoms(),
+)
 @virtual_time
 async def test_every_row_comes_out_once_in_order_and_alone(
-    channels: list[str], maxsize: int, workers: int, chance: Random
+    channels: list[str], maxsize: int, workers: int, aside_odds: float, chance: Random
 ) -> None:
-    """However reader and workers take turns, give up and begin again: once, in order, one of a channel at a time."""
-    queue, taken, held = RowQueue(maxsize), list[Row](), set[str]()
+    """However reader and workers take turns, give up, begin again and set rows aside: once, in order, one of a channel
+    at a time, and none while it is aside.
+    """  # noqa: D205 - one sentence
+    queue, taken, held, aside = RowQueue(maxsize), list[Row](), set[str](), set[Row]()
     rows = [row(channel, line) for line, channel in enumerate(channels)]
 
     async def read() -> None:
         for each in rows:
             await stubborn(chance, partial(queue.put, each))
-            assert queue.qsize() <= maxsize
+            assert queue.qsize() <= maxsize + workers
         queue.close()
+
+    def resume(each: Row) -> None:
+        aside.remove(each)
+        queue.resume(each)
 
     async def work() -> None:
         while each := await stubborn(chance, queue.take):
+            assert each not in aside
             assert each.channel_sid not in held
+            assert each.channel_sid not in {other.channel_sid for other in aside}
+            if chance.random() < aside_odds:
+                aside.add(each)
+                queue.set_aside(each)
+                assert queue.qsize() <= maxsize + workers
+                asyncio.get_running_loop().call_later(chance.choice([0, 0.25, 0.5, 3]), resume, each)
+                continue
             held.add(each.channel_sid)
             taken.append(each)
             await asyncio.sleep(chance.choice([0, 0.25, 0.5]))

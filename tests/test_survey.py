@@ -1,4 +1,5 @@
 import sqlite3
+import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.test_ledger_sqlite import SqlitePlace
 from worker.errors import LedgerError, LedgerRefusedError
 from worker.ledger import Finding
 from worker.ledger.sqlite import SqliteLedger
-from worker.ledger.survey import Survey
+from worker.ledger.survey import Survey, Surveyed
 from worker.model import Misfit, Problem, Row, State
 
 NAMES = {1: "a.csv", 2: "b.csv"}
@@ -34,9 +35,9 @@ def item(key: str, line: int, *, content: str = "", source: int = 1) -> Row:
     return row(0, key=key, content=content, line=line)._replace(source=source)
 
 
-def places(findings: list[Finding]) -> list[tuple[str, int, str]]:
-    """Return kind, line and reason of findings."""
-    return [(finding.kind, finding.line, finding.reason) for finding in findings]
+def places(findings: list[Finding]) -> list[tuple[str, int, str | None]]:
+    """Return kind, line and detail of findings."""
+    return [(finding.kind, finding.line, finding.detail) for finding in findings]
 
 
 # ---- the input alone ------------------------------------------------------------------------------------------------
@@ -66,8 +67,8 @@ def test_the_same_row_twice_counts_once(survey: Survey, *, apart: bool) -> None:
     results = [survey.sort(batch) for batch in batches]
     assert [sent for result in results for sent in result.send] == [first]
     findings = [finding for result in results for finding in result.findings]
-    reason = "the same as a.csv:2, which counts"
-    assert findings == [Finding("duplicate", 1, line, "k", "duplicate", reason) for line in (7, 9)]
+    said = ("duplicate", "the same record again", None, "the first one is a.csv:2")
+    assert findings == [Finding("duplicate", 1, line, "k", *said) for line in (7, 9)]
     assert sum(result.counts.get("duplicate", 0) for result in results) == 2
 
 
@@ -77,27 +78,26 @@ def test_the_same_row_in_two_files_counts_where_it_came_first(survey: Survey) ->
     surveyed = survey.sort([item("k", 2, source=2)])
     assert surveyed.send == []
     assert surveyed.source == 2
-    assert places(surveyed.findings) == [("duplicate", 2, "the same as a.csv:99, which counts")]
+    assert places(surveyed.findings) == [("duplicate", 2, "the first one is a.csv:99")]
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["in one batch", "in two batches"])
 def test_one_key_with_two_contents_is_a_conflict(survey: Survey, *, apart: bool) -> None:
     """The second content is rejected with its record, and names the first place, whatever stands between."""
     first, other, same = item("k", 2), item("k", 5, content="x"), item("k", 8)
+    where = "the first one is a.csv:2"
     results = [survey.sort([each]) for each in (first, other, same)] if apart else [survey.sort([first, other, same])]
     assert [sent for result in results for sent in result.send] == [first]
     assert [finding for result in results for finding in result.findings] == [
-        Finding("rejected", 1, 5, "k", "key_conflict", "another row has this key: a.csv:2", other.text),
-        Finding("duplicate", 1, 8, "k", "duplicate", "the same as a.csv:2, which counts"),
+        Finding("rejected", 1, 5, "k", "key_conflict", "another row of the input has this key", other.text, where),
+        Finding("duplicate", 1, 8, "k", "duplicate", "the same record again", None, where),
     ]
 
 
 def test_an_input_without_a_name_is_still_placed(survey: Survey) -> None:
     """A place in an input that nobody named is told by its line."""
     survey.sort([item("k", 3, source=9)])
-    assert places(survey.sort([item("k", 4, source=9)]).findings) == [
-        ("duplicate", 4, "the same as input:3, which counts")
-    ]
+    assert places(survey.sort([item("k", 4, source=9)]).findings) == [("duplicate", 4, "the first one is input:3")]
 
 
 def test_misfits_are_rejected_here(survey: Survey) -> None:
@@ -175,9 +175,78 @@ def test_other_content_than_the_ledgers_is_reported(place: SqlitePlace, desk: De
     assert surveyed.counts == {bucket: 1, "changed": 1}
     [finding] = surveyed.findings
     assert (finding.kind, finding.code, finding.line, finding.record) == ("changed", "changed", 3, repaired.text)
-    assert (
-        finding.reason == f"other content than the row with this key that is {state.value} already (a.csv:3); not sent"
-    )
+    assert finding.reason == f"other content than the row with this key that is {state.value} already; not sent"
+    assert finding.detail == "it was a.csv:3"
+
+
+@pytest.mark.parametrize("content", ["", "new"])
+@pytest.mark.parametrize("state", State)
+def test_rows_that_the_run_is_at_work_on_are_handed_on(
+    place: SqlitePlace, desk: Desk, state: State, content: str
+) -> None:
+    """By their turn they may stand elsewhere, so nothing is counted yet; all others are placed as ever."""
+    rows = [desk.row(number, key=f"k{number}") for number in range(3)]
+    bring_to(desk, place, rows[1], state)
+    rows[1] = desk.row(1, key="k1", content=content)
+    handed_on = {State.STARTED, State.IN_DOUBT}
+    with Survey(place.path, NAMES, hand_on=handed_on) as survey, Survey(place.path, NAMES) as other:
+        surveyed, ordinary = survey.sort(rows), other.sort(rows)
+    if state not in handed_on:
+        assert surveyed == ordinary
+        return
+    assert surveyed.send == rows
+    assert surveyed.findings == ordinary.findings
+    assert surveyed.counts == ({"changed": 1} if content else {})
+
+
+def test_a_row_that_is_handed_on_is_the_first_of_its_key(place: SqlitePlace, desk: Desk) -> None:
+    """Its repetitions are duplicates, or in conflict with it, as with any other row."""
+    known = desk.row(1, key="k")
+    bring_to(desk, place, known, State.IN_DOUBT)
+    with Survey(place.path, NAMES, hand_on=[State.IN_DOUBT]) as survey:
+        surveyed = survey.sort([known, known._replace(line=7), desk.row(1, key="k", content="new")])
+    assert surveyed.send == [known]
+    assert surveyed.counts == {"duplicate": 1, "rejected": 1}
+
+
+def test_a_survey_is_not_closed_under_a_thread_that_sorts(place: SqlitePlace, desk: Desk) -> None:
+    """Closing waits for the batch under way, which ends as if nothing had happened."""
+    entered, leave = threading.Event(), threading.Event()
+    results: list[Surveyed] = []
+
+    class Held(list[Row]):
+        def __iter__(self) -> Iterator[Row]:
+            entered.set()
+            assert leave.wait(10)
+            return super().__iter__()
+
+    class Told:
+        """A lock that tells when somebody waits for it."""
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.waited = threading.Event()
+
+        def __enter__(self) -> None:
+            if not self.lock.acquire(blocking=False):
+                self.waited.set()
+                assert self.lock.acquire(timeout=10)
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    survey, told = Survey(place.path, NAMES), Told()
+    survey._working = told  # type: ignore[assignment]  # it locks as well
+    sorting = threading.Thread(target=lambda: results.append(survey.sort(Held([desk.row(1)]))))
+    sorting.start()
+    assert entered.wait(10)
+    closing_thread = threading.Thread(target=survey.close)
+    closing_thread.start()
+    assert told.waited.wait(10)
+    leave.set()
+    sorting.join(10)
+    closing_thread.join(10)
+    assert [result.send for result in results] == [[desk.row(1)]]
 
 
 def test_a_change_against_an_earlier_input_says_so(place: SqlitePlace, desk: Desk) -> None:
@@ -185,7 +254,7 @@ def test_a_change_against_an_earlier_input_says_so(place: SqlitePlace, desk: Des
     bring_to(desk, place, desk.row(1, key="k"), State.CREATED)
     with Survey(place.path, {}) as survey:
         [finding] = survey.sort([desk.row(1, key="k", content="new")]).findings
-    assert "(an earlier input:3)" in finding.reason
+    assert finding.detail == "it was an earlier input:3"
 
 
 def test_a_survey_sees_what_is_written_meanwhile(place: SqlitePlace, desk: Desk) -> None:
@@ -209,7 +278,7 @@ def test_a_ledger_that_breaks_on_the_way_is_an_error(place: SqlitePlace, desk: D
     with Survey(place.path, NAMES) as survey:
         with closing(sqlite3.connect(place.path)) as vandal, vandal:
             vandal.execute("ALTER TABLE rows RENAME TO gone")
-        with pytest.raises(LedgerError, match="the keys of the input could not be compared"):
+        with pytest.raises(LedgerError, match=r"the input's keys could not be compared.*no such table: rows"):
             survey.sort([item("k", 2)])
 
 

@@ -194,6 +194,7 @@ def test_rows_come_in_the_order_in_which_they_were_first_sent(desk: Desk, place:
     rows = [desk.row(number) for number in (5, 3, 9, 1)]
     for wanted in rows:
         desk.bring(wanted, OUTCOMES[4])
+    desk.begin_next_run()
     desk.bring(rows[0], OUTCOMES[0])
     lines = [each.line for each in rows]
     assert [line for line, _ in exported(place)] == lines

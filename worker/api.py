@@ -6,12 +6,19 @@ grant, so that slow handshakes do not bunch requests behind it.
 """
 
 import base64
+import json
+import re
 import ssl
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
+from functools import partial
+from http import HTTPStatus
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import anyio
@@ -20,9 +27,17 @@ from yarl import URL
 
 from worker import __version__
 from worker.errors import ConfigError
-from worker.model import Answer, Lost, NotSent, Reply, Row
+from worker.model import Answer, Listed, Listing, Lost, NotSent, Reply, Row, Unlisted
 
 _MAX_BODY_BYTES = 1 << 20
+_CONNECTIONS = 3
+_MAX_PAGE_BYTES = 16 << 20
+_PAGE_SIZE = 1000
+_MAX_PAGES = 100
+_SID = re.compile(r"UT[0-9a-fA-F]{32}")
+_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED})
+
+_Request = Callable[..., AbstractAsyncContextManager[aiohttp.ClientResponse]]
 
 
 class Departure(Protocol):
@@ -37,6 +52,10 @@ class Departure(Protocol):
         ...
 
 
+class _UnusableError(aiohttp.ClientConnectionError):
+    """Connections kept dying, or were talked on before anything was asked, while a row waited: it never left."""
+
+
 class _Passage:
     """One attempt's way through the connector. scope: bounds the time from leaving to the answer's end."""
 
@@ -44,13 +63,10 @@ class _Passage:
         self._departure = departure
         self._scope = scope
         self._read_timeout = read_timeout
-        self._granted = False
         self.left = False
 
     async def ready(self) -> None:
-        if not self._granted:
-            await self._departure.ready()
-            self._granted = True
+        await self._departure.ready()
 
     def leave(self) -> None:
         self.left = True
@@ -71,7 +87,7 @@ class _Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the base class has it
     ) -> aiohttp.connector.Connection:
         passage = _passage.get()
-        while True:
+        for _ in range(_CONNECTIONS):
             connection = await super().connect(req, traces, timeout)
             if passage is None:
                 return connection
@@ -80,10 +96,13 @@ class _Connector(aiohttp.TCPConnector):
             except BaseException:
                 connection.release()
                 raise
-            if connection.protocol is not None and connection.protocol.is_connected():
+            protocol = connection.protocol
+            # bytes that nobody asked for would be taken for the answer to this request
+            if protocol is not None and protocol.is_connected() and not protocol.should_close:
                 passage.leave()
                 return connection
-            connection.close()  # it died while the row waited; nothing was written, so another one is as good
+            connection.close()  # nothing was written, so another one is as good
+        raise _UnusableError(f"{_CONNECTIONS} connections died before the request left")
 
 
 class Api:
@@ -111,8 +130,7 @@ class Api:
         self._concurrency = concurrency
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
         self._read_timeout = read_timeout
-        self._proxy = proxy or None
-        self._trust_environment = trust_environment
+        self._proxy, self._proxy_auth = _proxy_for(base_url, proxy, trust_environment=trust_environment)
         self._ssl = _tls(ca_bundle)
         token = base64.b64encode(f"{user}:{secret}".encode()).decode("ascii")
         self._headers = {
@@ -127,10 +145,7 @@ class Api:
         self._session = aiohttp.ClientSession(
             connector=_Connector(limit=self._concurrency, ssl=self._ssl),
             timeout=self._timeout,
-            headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=self._trust_environment,
-            auto_decompress=True,
         )
         return self
 
@@ -145,14 +160,19 @@ class Api:
         if self._session is None:
             raise RuntimeError("the API is used outside its context")
         path = f"/v1/Interactions/{row.interaction_sid}/Channels/{row.channel_sid}/Participants"
+        url = URL(self._base + path, encoded=True)
+        return await self._exchange(departure, partial(self._session.post, url, data=row.body))
+
+    async def _exchange(self, departure: Departure, request: _Request, max_bytes: int = _MAX_BODY_BYTES) -> Answer:
         with anyio.CancelScope() as scope:
             passage = _Passage(departure, scope, self._read_timeout)
             token = _passage.set(passage)
             try:
-                async with self._session.post(
-                    URL(self._base + path, encoded=True), data=row.body, allow_redirects=False, proxy=self._proxy
+                # the headers are given with each request: a session's own would go to a proxy, secret and all
+                async with request(
+                    headers=self._headers, allow_redirects=False, proxy=self._proxy, proxy_auth=self._proxy_auth
                 ) as response:
-                    return await _read(response)
+                    return await _read(response, max_bytes)
             except (aiohttp.ClientError, OSError) as exc:
                 reason = _reason(exc)
                 return Lost(f"the connection broke before the answer: {reason}") if passage.left else NotSent(reason)
@@ -160,14 +180,80 @@ class Api:
                 _passage.reset(token)
         return Lost(f"no answer within {self._read_timeout:g} s")
 
+    async def list(self, interaction_sid: str, channel_sid: str, departure: Departure) -> Listing | Unlisted:
+        """List all participants of a channel: `GET …/Participants`, page by page [spec]. Never raises for a fault.
 
-async def _read(response: aiohttp.ClientResponse) -> Answer:
+        departure: is asked before each page. A next page of another origin is refused, so that credentials stay here.
+        """
+        if self._session is None:
+            raise RuntimeError("the API is used outside its context")
+        path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants"
+        url = URL(f"{self._base}{path}?PageSize={_PAGE_SIZE}", encoded=True)
+        found: list[Listed] = []
+        for _ in range(_MAX_PAGES):
+            answer = await self._exchange(departure, partial(self._session.get, url), _MAX_PAGE_BYTES)
+            page = _judge_page(answer)
+            if isinstance(page, Unlisted):
+                return page
+            found += page.participants
+            if page.next_url is None:
+                return Listing(tuple(found))
+            url = page.next_url
+            if url.raw_user is not None or url.origin() != URL(self._base).origin():
+                return Unlisted("the next page of the list is at another address", refused=True)
+        return Unlisted(f"the list does not end after {_MAX_PAGES} pages")
+
+
+class _Page(NamedTuple):
+    participants: list[Listed]
+    next_url: URL | None
+
+
+def _judge_page(answer: Answer) -> _Page | Unlisted:
+    if not isinstance(answer, Reply):
+        return Unlisted(answer.reason)
+    status = answer.status
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        after = answer.retry_after_seconds
+        return Unlisted("too many requests", throttled=True, retry_after_seconds=after)
+    if status != HTTPStatus.OK:
+        return Unlisted(f"status {status}", refused=status in _REFUSED, missing=status == HTTPStatus.NOT_FOUND)
+    try:
+        document = json.loads(answer.body)
+        entries: list[Any] = document["participants"]
+        if isinstance(entries, list):
+            return _Page([_listed(entry) for entry in entries], _next_page(document["meta"].get("next_page_url")))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
+    return Unlisted("the list is not what the API documents")
+
+
+def _next_page(text: Any) -> URL | None:
+    """Return where the list goes on; it is absolute [spec]. Raises ValueError for what is no such address."""
+    if text is None or text == "":
+        return None
+    if not (isinstance(text, str) and text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError("the next page's address cannot be asked for")
+    url = URL(text, encoded=True)
+    return url.with_host(url.origin().raw_host or "")
+
+
+def _listed(entry: dict[str, Any]) -> Listed:
+    sid, kind, routing = entry.get("sid"), entry.get("type"), entry.get("routing_properties")
+    return Listed(
+        sid if isinstance(sid, str) and _SID.fullmatch(sid) else None,
+        kind if isinstance(kind, str) else None,
+        routing if isinstance(routing, dict) else None,
+    )
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
     body = b""
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > _MAX_BODY_BYTES:
+        if len(body) > max_bytes:
             response.close()
-            return Lost("the answer's body is larger than 1 MiB")
+            return Lost(f"the answer's body is larger than {max_bytes >> 20} MiB")
     headers = response.headers
     return Reply(
         response.status, body, headers.get("Twilio-Request-Id"), retry_after(headers.get("Retry-After"), time.time())
@@ -197,9 +283,27 @@ def _tls(ca_bundle: str) -> ssl.SSLContext:
         raise ConfigError(f"api.ca_bundle: {ca_bundle}: cannot be loaded: {exc}") from exc
 
 
+def _proxy_for(base_url: str, proxy: str, *, trust_environment: bool) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+    """Return the proxy's address and its credentials apart, so that no message can show them.
+
+    trust_environment: whether HTTPS_PROXY and NO_PROXY count when no proxy is named. aiohttp could look there itself,
+    but would read ~/.netrc, too, for every request.
+    """
+    url = URL(base_url)
+    if not proxy and trust_environment and not proxy_bypass(url.host or ""):
+        proxy = getproxies().get(url.scheme, "")
+    if not proxy:
+        return None, None
+    found = URL(proxy)
+    auth = aiohttp.BasicAuth(found.user, found.password or "") if found.user else None
+    return found.with_user(None), auth
+
+
 def _reason(exc: BaseException) -> str:
     name = type(exc).__name__
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return "no connection in time"
+    if isinstance(exc, aiohttp.ClientResponseError):  # its text has the address, and whatever the server said
+        return f"{name} (status {exc.status})"
     text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
     return f"{name}: {text}" if text else name

@@ -125,6 +125,7 @@ class Limits(_Section):
     """What the account allows, or what we allow ourselves."""
 
     rate_per_second: Annotated[float, BeforeValidator(parse_rate), Field(gt=0)] = 15
+    list_rate_per_second: Annotated[float, BeforeValidator(parse_rate), Field(gt=0)] = 15
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
 
 
@@ -136,6 +137,14 @@ class Retry(_Section):
     max_seconds: Seconds = 30
     max_retry_after_seconds: Seconds = 300
     budget_seconds: Seconds = 900
+
+
+class Doubt(_Section):
+    """What is done about rows that may or may not exist."""
+
+    policy: Literal["reconcile", "hold"] = "reconcile"
+    baseline: bool = True
+    settle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60
 
 
 class Source(_Section):
@@ -176,6 +185,7 @@ class Ledger(_Section):
 class Stop(_Section):
     """What ends a run early."""
 
+    max_in_doubt: Annotated[int, Field(ge=0)] = 50
     grace_seconds: Seconds = 20
 
 
@@ -201,6 +211,7 @@ class Settings(BaseSettings):
     api: Api = Api()
     limits: Limits = Limits()
     retry: Retry = Retry()
+    doubt: Doubt = Doubt()
     source: Source = Source()
     mapping: FieldMapping | None = None
     ledger: Ledger = Ledger()

@@ -1,5 +1,6 @@
 """From inputs to sorted batches: count them first, then read, map and survey them in the reader's thread."""
 
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
@@ -85,5 +86,9 @@ class Intake:
 def _describe(reader: Reader) -> SourceFile:
     path = reader.source.path
     return SourceFile(
-        "-" if path is None else str(path.absolute()), reader.format, reader.encoding, reader.delimiter, reader.header
+        "-" if path is None else os.fsencode(path.absolute()).decode("utf-8", "backslashreplace"),
+        reader.format,
+        reader.encoding,
+        reader.delimiter,
+        reader.header,
     )

@@ -13,8 +13,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from worker.errors import LedgerError
-from worker.ledger import Entry, Finding, Intent, Known, Ledger, Settle
-from worker.model import Row, Settlement
+from worker.ledger import Asked, Baseline, Entry, Intent, Known, Ledger, Settle
+from worker.model import Settlement
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class _Group:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.done = anyio.Event()
-        self.answers: Sequence[int | Known | None] = ()
+        self.answers: Sequence[int | Known | Asked | None] = ()
         self.error: Exception | None = None
 
 
@@ -57,9 +57,12 @@ class Journal:
             return None
         return await self._tasks.__aexit__(kind, error, trace)
 
-    async def intend(self, row: Row) -> int | Known:
-        """Record that a row is about to be sent; returns its number, or what the ledger holds that forbids it."""
-        answer = await self._write(Intent(row))
+    async def intend(self, intent: Intent, baseline: Baseline | None = None) -> int | Known | Asked:
+        """Record that a row is about to be sent, after its channel's baseline if there is one to record.
+
+        Returns its number, what the ledger holds that forbids it, or what has to come first.
+        """
+        answer = await self._write(*([baseline] if baseline else []), intent)
         if answer is None:
             raise LedgerError("an intent was not answered")
         return answer
@@ -68,21 +71,22 @@ class Journal:
         """Record what became of a row. number: as `intend` returned it."""
         await self._write(Settle(number, settlement))
 
-    async def note(self, findings: Sequence[Finding]) -> None:
-        """Record what reading found out, all of it in one commit."""
-        if findings:
-            await self._write(*findings)
+    async def note(self, entries: Sequence[Entry]) -> None:
+        """Record what asks for no answer, all of it in one commit."""
+        if entries:
+            await self._write(*entries)
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run a method of the ledger between two commits, in the writer's thread."""
         return await anyio.to_thread.run_sync(function, limiter=self._thread)
 
-    async def _write(self, *entries: Entry) -> int | Known | None:
+    async def _write(self, *entries: Entry) -> int | Known | Asked | None:
+        """Return the answer to the last entry once all of them are on the disk."""
         if self._ended:
             raise LedgerError("the journal is closed: nothing more can be recorded")
         group = self._group
-        place = len(group.entries)
         group.entries += entries
+        place = len(group.entries) - 1
         self._wanted.set()
         await group.done.wait()
         if isinstance(group.error, LedgerError):

@@ -5,15 +5,16 @@ redactor takes them out should somebody try.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Mapping, MutableMapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, TextIO, cast
 
 import structlog
 
 from worker.errors import ConfigError
-from worker.model import Cause, Created, Failed, InDoubt, Retry, Row, Settlement, state_of
+from worker.model import NOT_SENT, Cause, Created, Failed, InDoubt, Retry, Row, Settlement, state_of
 
 _PRIVATE = frozenset(
     {
@@ -51,7 +52,7 @@ def configure(*, form: str, level: str, file: str, quiet: bool = False) -> TextI
     stream = None
     if file:
         try:
-            stream = Path(file).expanduser().open("a", encoding="utf-8", buffering=1)
+            stream = open(file, "a", encoding="utf-8", buffering=1, opener=_for_owner)  # noqa: SIM115 - the run's
         except OSError as exc:
             raise ConfigError(f"log.file: {file}: cannot be opened: {exc.strerror}") from exc
     as_json = form == "json" or (form == "auto" and bool(file))
@@ -74,10 +75,14 @@ def configure(*, form: str, level: str, file: str, quiet: bool = False) -> TextI
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
-        logger_factory=structlog.WriteLoggerFactory(stream or cast("TextIO", _Stderr())),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stream(stream))),
         cache_logger_on_first_use=False,
     )
     return stream
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # keys may be people's
 
 
 class LogObserver:
@@ -97,7 +102,8 @@ class LogObserver:
         outcome = settlement.outcome
         if isinstance(outcome, Created):
             return
-        log = self._log.warning if isinstance(outcome, InDoubt | Failed) else self._log.debug
+        loud = isinstance(outcome, InDoubt | Failed) and outcome != NOT_SENT
+        log = self._log.warning if loud else self._log.debug
         log(
             "row.settled",
             **_where(row),
@@ -106,6 +112,18 @@ class LogObserver:
             reason=outcome.reason,
             request_id=settlement.request_id,
         )
+
+    def doubt_resolved(self, row: Row, how: str) -> None:
+        """Log what a list showed."""
+        self._log.info("doubt.resolved", **_where(row), how=how)
+
+    def doubt_undecided(self, row: Row, reason: str) -> None:
+        """Log what a person has to decide."""
+        self._log.warning("doubt.undecided", **_where(row), reason=reason)
+
+    def lists_refused(self, reason: str) -> None:
+        """Say loudly, and once, that doubts will wait for a person."""
+        self._log.error("lists.refused", reason=reason, consequence="no baselines; rows in doubt wait for a person")
 
     def run_stopping(self, cause: Cause) -> None:
         """Log why a run ends early."""
@@ -116,11 +134,20 @@ def _where(row: Row) -> dict[str, Any]:
     return {"key": row.key, "line": row.line, "channel": row.channel_sid}
 
 
-class _Stderr:
-    """stderr as it is at the moment of writing: a display may have put itself in front of it."""
+class _Stream:
+    """Where the log goes: a file, or stderr as it is at the moment of writing, since a display may stand before it.
+
+    A log that cannot be written must not stop a run: a full disk is the ledger's to notice.
+    """
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        with suppress(OSError, ValueError, AttributeError):
+            return (self._file or sys.stderr).write(text)
+        return 0
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError, ValueError, AttributeError):
+            (self._file or sys.stderr).flush()

@@ -53,6 +53,7 @@ class Row(NamedTuple):
 
     key: what makes it the same row in any file. fingerprint: 16 bytes, the digest of the canonical request. body: the
     form-encoded request body. source: the number of the input in this ledger; line and text: as in `Record`.
+    number: the row's own number in the ledger when it was taken from there, 0 when it was read from an input.
     """
 
     key: str
@@ -64,6 +65,7 @@ class Row(NamedTuple):
     type: str
     body: bytes
     text: str
+    number: int = 0
 
 
 class Misfit(NamedTuple):
@@ -104,6 +106,38 @@ class Lost:
 
 
 Answer = Reply | NotSent | Lost
+
+
+# ---- lists ----------------------------------------------------------------------------------------------------------
+
+
+class Listed(NamedTuple):
+    """One participant as the API lists it; each part may be missing. There is no address and no date [spec]."""
+
+    sid: str | None
+    type: str | None
+    routing: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All participants of a channel, from all pages."""
+
+    participants: tuple[Listed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """The channel could not be listed. refused: asking again, or for another channel, would get the same answer.
+
+    missing: this channel is not found. throttled: everybody has to slow down.
+    """
+
+    reason: str
+    refused: bool = False
+    missing: bool = False
+    throttled: bool = False
+    retry_after_seconds: float | None = None
 
 
 # ---- outcomes and verdicts ------------------------------------------------------------------------------------------
@@ -200,6 +234,7 @@ class Settlement:
     """An outcome with the facts of how it came about.
 
     http_status and request_id: of the last answer, if there was one. attempts: requests that left or may have left.
+    ends_doubt: the row is in doubt until this. reconciled: the sid was found by listing.
     """
 
     key: str
@@ -207,6 +242,8 @@ class Settlement:
     http_status: int | None = None
     attempts: int = 0
     request_id: str | None = None
+    ends_doubt: bool = False
+    reconciled: bool = False
 
 
 def state_of(outcome: Outcome) -> State:
@@ -232,7 +269,8 @@ class Tally:
     """Where every input row went, in rows; below the line, what it took.
 
     input_rows is None when the input cannot be counted first (stdin). last_request: when the last request left, in
-    seconds since 1970.
+    seconds since 1970. settled: rows that this run brought to a state, as the ledger counts them. earlier: those among
+    them that were left over from earlier runs.
     """
 
     input_rows: int | None = None
@@ -255,6 +293,7 @@ class Tally:
     in_flight: int = 0
     last_request: float | None = None
     settled: dict[State, int] = field(default_factory=dict)
+    earlier: dict[State, int] = field(default_factory=dict)
 
     @property
     def unread(self) -> int:
@@ -266,12 +305,35 @@ class Tally:
         """Rows that were read and have a place in the account."""
         return sum(getattr(self, name) for name in BUCKETS)
 
-    def settle(self, outcome: Outcome) -> None:
-        """Count a row that this run brought to an outcome; one that was stopped before it left is not sent."""
+    def settle(self, outcome: Outcome, *, of_input: bool = True) -> None:
+        """Count a row that this run brought to an outcome; one that was stopped before it left is not sent.
+
+        of_input: whether the row is one of the input's; rows that were left over from earlier runs are counted aside.
+        """
+        self._count(outcome, 1, of_input=of_input)
+
+    def add(self, bucket: str, rows: int = 1) -> None:
+        """Count rows of the input in a bucket."""
+        setattr(self, bucket, getattr(self, bucket) + rows)
+
+    def remain_in_doubt(self, rows: int) -> None:
+        """Count rows that earlier runs left in doubt and that stay so; this run brought them to no state."""
+        if rows:
+            self.earlier[State.IN_DOUBT] = self.earlier.get(State.IN_DOUBT, 0) + rows
+
+    def unsettle(self, outcome: Outcome, *, of_input: bool = True) -> None:
+        """Take back what `settle` counted: the row goes on to another outcome."""
+        self._count(outcome, -1, of_input=of_input)
+
+    def _count(self, outcome: Outcome, by: int, *, of_input: bool) -> None:
         state = state_of(outcome)
-        bucket = "not_sent" if outcome == NOT_SENT else state.value
-        setattr(self, bucket, getattr(self, bucket) + 1)
-        self.settled[state] = self.settled.get(state, 0) + 1
+        self.settled[state] = self.settled.get(state, 0) + by
+        if not self.settled[state]:
+            del self.settled[state]
+        if of_input:
+            self.add("not_sent" if outcome == NOT_SENT else state.value, by)
+        else:
+            self.earlier[state] = self.earlier.get(state, 0) + by
 
     def holds(self) -> bool:
         """Tell whether input = the sum of all outcomes + unread."""

@@ -1,32 +1,50 @@
 """The shape of a run: a feeder, a bounded queue, N workers and a journal in one task group.
 
-Nobody moves on before the record that must be durable is durable: an intent before a row's first byte leaves, an
-outcome before its channel is released.
+Nobody moves on before the record that must be durable is durable: a baseline before a channel's first intent, an intent
+before a row's first byte leaves, an outcome before its channel is released.
 """
 
 import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import anyio
 
+from worker.doubts import Doubts
 from worker.errors import LedgerError, SourceError
 from worker.journal import Journal
-from worker.ledger import Known, Ledger, Standing, standing_of
+from worker.ledger import BASELINE_FIRST, Asked, Baseline, Intent, Ledger
 from worker.ledger.survey import Surveyed
-from worker.model import Cause, Exit, Failed, Halt, InDoubt, Outcome, Parked, Rejected, Retry, Row, Settlement, Tally
+from worker.model import (
+    Cause,
+    Created,
+    Existed,
+    Exit,
+    Failed,
+    Halt,
+    InDoubt,
+    Outcome,
+    Parked,
+    Rejected,
+    Reply,
+    Row,
+    Settlement,
+    State,
+    Tally,
+)
+from worker.reconcile import Reconciler
+from worker.recorder import Observer, Recorder
 from worker.rowqueue import RowQueue
 from worker.stopping import Stop
-from worker.submit import Submission, Submitter
+from worker.submit import Submitter
 
-RECORD_SECONDS = 30.0
-"""How long a record may take to become durable before the ledger counts as dead."""
+EARLIER_ROWS = 256
+"""How many rows of earlier runs are taken from the ledger at a time."""
 
 FIRST_ANSWERS = 5
 """If so many first answers are all somebody else's (redirects, a proxy's pages), the base URL is wrong."""
-
 
 WHOLE_INPUT = sys.maxsize
 """The last line of an input that was read to its end: what an earlier, longer version of it held is retired, too."""
@@ -37,20 +55,9 @@ _NOT_THE_API = (
 )
 
 
-class Observer(Protocol):
-    """Is told what happens, for the log and the screen; must not fail and must not wait."""
-
-    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
-        """Take note that a row was certainly not processed and will be tried again after a wait."""
-        ...
-
-    def row_settled(self, row: Row, settlement: Settlement) -> None:
-        """Take note that a row came to its outcome, and that this is durable."""
-        ...
-
-    def run_stopping(self, cause: Cause) -> None:
-        """Take note that the run will end before its input does."""
-        ...
+def handed_on(reconciler: Reconciler) -> Collection[State]:
+    """Return the states of rows that the run itself is at work on: only their turn shows what became of them."""
+    return {State.STARTED, State.IN_DOUBT} if reconciler.resolves else {State.STARTED}
 
 
 class Pipeline:
@@ -63,41 +70,64 @@ class Pipeline:
         journal: Journal,
         queue: RowQueue,
         submitter: Submitter,
+        reconciler: Reconciler,
         tally: Tally,
         stop: Stop,
         observer: Observer,
         limit: int | None = None,
+        attempts: int = 6,
+        max_in_doubt: int = 0,
     ) -> None:
         self._ledger = ledger
         self._journal = journal
         self._queue = queue
         self._submitter = submitter
+        self._reconciler = reconciler
+        self._recorder = Recorder(journal, tally, observer)
         self._tally = tally
         self._stop = stop
         self._observer = observer
         self._limit = limit
+        self._doubts = Doubts(
+            ledger=ledger,
+            journal=journal,
+            queue=queue,
+            reconciler=reconciler,
+            recorder=self._recorder,
+            tally=tally,
+            stop=stop,
+            observer=observer,
+            attempts=attempts,
+            most=max_in_doubt,
+        )
+        self._doubts.send = self._send
+        self._reading = anyio.CancelScope()
         self._sent = 0
         self._unqueued = 0
+        self._earlier = 0
         self._strangers: int | None = 0
         self._forbidden: set[str] = set()
         self._parked: dict[str, Rejected] = {}
-        self._held = ledger.channels_in_doubt()
 
     async def run(self, batches: AsyncGenerator[Surveyed, None], concurrency: int) -> None:
         """Send what is to be sent; returns when every row read has its place in the tally.
 
-        Raises LedgerError when the ledger can no longer be written; what had left by then is in doubt.
+        Rows that earlier runs left in doubt or failed come first. Raises LedgerError when the ledger can no longer be
+        written; what had left by then is in doubt.
         """
         try:
             async with anyio.create_task_group() as tasks:
+                self._doubts.tasks = tasks
                 tasks.start_soon(self._withdraw)
+                tasks.start_soon(self._end_reading)
                 async with anyio.create_task_group() as work:
                     work.start_soon(self._feed, batches)
                     for _ in range(concurrency):
                         work.start_soon(self._work)
                 tasks.cancel_scope.cancel()
         finally:
-            self._tally.not_sent += self._queue.qsize() + self._unqueued
+            inside = self._queue.qsize() - self._earlier - self._doubts.left_over()
+            self._tally.not_sent += inside + self._unqueued
 
     def _drain(self, cause: Cause) -> None:
         if cause not in self._stop.causes:
@@ -114,16 +144,15 @@ class Pipeline:
         through: dict[int, int] = {}
         try:
             async with aclosing(batches):
-                async for batch in batches:
+                await self._feed_earlier()
+                while (batch := await self._next(batches)) is not None:
                     self._count(batch)
                     if batch.source not in through:
                         through = dict.fromkeys(through, WHOLE_INPUT)  # those before it were read to their end
                     through[batch.source] = batch.last_line
                     await self._journal.note(batch.findings)
                     await self._enqueue(batch.send)
-                    if self._stop.ending.is_set():
-                        break
-                else:
+                if not self._stop.ending.is_set():
                     through = dict.fromkeys(through, WHOLE_INPUT)
         except SourceError as exc:
             self._drain(Cause(Exit.HALTED, str(exc)))
@@ -132,10 +161,46 @@ class Pipeline:
         for source, line in through.items():
             await self._journal.call(partial(self._ledger.supersede, source, line))
 
+    async def _next(self, batches: AsyncGenerator[Surveyed, None]) -> Surveyed | None:
+        """Read on, but not beyond the end of the run: a pipe may stay open for ever without a word."""
+        with anyio.CancelScope() as self._reading:
+            if not self._stop.ending.is_set():
+                return await anext(batches, None)
+        return None
+
+    async def _end_reading(self) -> None:
+        await self._stop.ending.wait()
+        self._reading.cancel()
+
+    async def _feed_earlier(self) -> None:
+        opened = anyio.current_time()
+        if self._reconciler.resolves:
+            async for row in self._stored(State.IN_DOUBT):
+                self._doubts.expect(row, opened)
+                await self._put_earlier(row)
+        else:
+            self._doubts.held = await self._journal.call(self._ledger.channels_in_doubt)
+            self._tally.remain_in_doubt(sum(map(len, self._doubts.held.values())))
+        async for row in self._stored(State.FAILED):
+            await self._put_earlier(row)
+
+    async def _stored(self, state: State) -> AsyncGenerator[Row, None]:
+        after = 0
+        while rows := await self._journal.call(partial(self._ledger.stored, (state,), after, EARLIER_ROWS)):
+            for row in rows:
+                if self._stop.ending.is_set():
+                    return
+                yield row
+            after = rows[-1].number
+
+    async def _put_earlier(self, row: Row) -> None:
+        await self._queue.put(row)
+        self._earlier += 1
+
     def _count(self, batch: Surveyed) -> None:
         self._tally.read += batch.read
         for name, count in batch.counts.items():
-            setattr(self._tally, name, getattr(self._tally, name) + count)
+            self._tally.add(name, count)
 
     async def _enqueue(self, rows: list[Row]) -> None:
         self._unqueued = len(rows)
@@ -149,93 +214,88 @@ class Pipeline:
 
     async def _work(self) -> None:
         while (row := await self._queue.take()) is not None:
+            self._earlier -= row.number > 0
+            aside = False
             try:
-                await self._handle(row)
+                aside = await self._handle(row)
             finally:
-                self._queue.release(row.channel_sid)
+                self._earlier += aside and row.number > 0
+                if not aside:
+                    self._queue.release(row.channel_sid)
 
-    async def _handle(self, row: Row) -> None:
+    async def _handle(self, row: Row) -> bool:
+        """Bring a row as far as it goes now; True when it was set aside, and its channel with it."""
+        if (doubt := self._doubts.taken(row)) is not None:
+            return await self._doubts.look(row, doubt)
+        if not self._may_begin(row):
+            return False
+        closed = self._parked.get(row.channel_sid)
+        number = await self._begin(row, parked=closed is not None)
+        if number is None:
+            return False
+        if closed is not None:
+            await self._recorder.settle(row, Settlement(row.key, Parked(closed.code, closed.reason)), number)
+            return False
+        return await self._send(row, number, 0)
+
+    def _may_begin(self, row: Row) -> bool:
         if self._sent == self._limit and not self._stop.ending.is_set():
             self._stop.end(Cause(Exit.STOPPED, f"stopped after {self._limit:,} rows, as --limit says"))
-        if self._stop.ending.is_set() or row.channel_sid in self._held:
-            self._tally.not_sent += 1
-            return
-        closed = self._parked.get(row.channel_sid)
-        if closed is None:
-            self._sent += 1
-        number = await self._intend(row)
-        if number is None:
-            return
-        submission = self._submitter.begin(row)
-        try:
-            if closed is not None:
-                submission.outcome = Parked(closed.code, closed.reason)
-            else:
-                verdict = await self._submitter.submit(submission)
-                if isinstance(verdict, Halt):
-                    self._drain(Cause(Exit.HALTED, f"halted: {verdict.reason} ({verdict.code})"))
-        finally:
-            await self._settle(number, submission)
-        self._heed(row, submission.outcome)
+        in_doubt = self._doubts.held.get(row.channel_sid, set())
+        if not self._stop.ending.is_set() and not in_doubt:
+            return True
+        if not row.number:
+            self._tally.add("in_doubt" if row.key in in_doubt else "not_sent")
+        return False
 
-    async def _intend(self, row: Row) -> int | None:
-        # a cancellation here would leave an intent that nobody settles: a doubt about a row that never left
-        try:
-            with _recording():
-                answer = await self._journal.intend(row)
-        except BaseException:
-            self._tally.not_sent += 1
-            raise
-        if isinstance(answer, Known):
-            self._tally_refused(answer, row)
-            return None
+    async def _begin(self, row: Row, *, parked: bool) -> int | None:
+        """Record a row's intent, after its channel's baseline; None when it is not to be sent after all."""
+        self._sent += not parked
+        answer = await self._recorder.intend(row, Intent(row, self._reconciler.wants_baselines and not parked))
+        if answer is BASELINE_FIRST:
+            of_input = int(not row.number)
+            self._tally.add("not_sent", of_input)  # which is true until its intent is on record
+            sids = await self._reconciler.baseline(row)
+            if self._stop.draining.is_set():
+                return None
+            self._tally.add("not_sent", -of_input)
+            answer = await self._recorder.intend(row, Intent(row), None if sids is None else Baseline(row, sids))
+        if isinstance(answer, Asked):
+            raise LedgerError(f"row {row.key}: the ledger asked for a baseline twice")
+        self._sent -= answer is None and not parked
         return answer
 
-    def _tally_refused(self, known: Known, row: Row) -> None:
-        match standing_of(known, row.fingerprint):
-            case Standing.SEND:
-                raise LedgerError(f"row {row.key}: the ledger refused an intent that it should have taken")
-            case standing:
-                setattr(self._tally, standing.value, getattr(self._tally, standing.value) + 1)
-
-    async def _settle(self, number: int, submission: Submission) -> None:
-        settlement = submission.settlement()
+    async def _send(self, row: Row, number: int, rounds: int) -> bool:
+        """Send a row whose intent is on record; True when it was set aside as in doubt."""
+        submission = self._submitter.begin(row)
+        reconciled = False
         try:
-            with _recording():
-                await self._journal.settle(number, settlement)
-        except BaseException:
-            # what the ledger holds is `started`, which reads as in doubt
-            self._tally.settle(InDoubt("unrecorded", "the outcome could not be recorded"))
-            raise
-        self._tally.settle(settlement.outcome)
-        self._observer.row_settled(submission.row, settlement)
+            verdict = await self._submitter.submit(submission)
+            if isinstance(verdict, Halt):
+                self._drain(Cause(Exit.HALTED, f"halted: {verdict.reason} ({verdict.code})"))
+            elif isinstance(verdict, Existed) and rounds and (sid := await self._doubts.find(row, number)):
+                submission.outcome = Created(sid)  # an earlier attempt made it after all
+                reconciled = True
+        finally:
+            await self._recorder.settle(row, replace(submission.settlement(), reconciled=reconciled), number)
+        self._heed(row, submission.outcome, answered=isinstance(submission.answer, Reply))
+        return isinstance(submission.outcome, InDoubt) and self._doubts.enter(row, number, rounds)
 
-    def _heed(self, row: Row, outcome: Outcome) -> None:
-        """Draw the consequences of one row's outcome for its channel and for the run."""
+    def _heed(self, row: Row, outcome: Outcome, *, answered: bool) -> None:
+        """Draw the consequences of one row's outcome for its channel and for the run. answered: by whomever."""
         stranger = False
         match outcome:
-            case InDoubt(stranger=stranger):
-                self._held.add(row.channel_sid)
             case Rejected(closes_channel=True):
                 self._parked[row.channel_sid] = outcome
             case Failed(forbidden=True):
                 self._forbidden.add(row.channel_sid)
                 if len(self._forbidden) > 1:
                     self._drain(Cause(Exit.HALTED, f"halted: {outcome.reason} ({outcome.code}) in two channels"))
-            case Failed(stranger=stranger):
+            case Failed(stranger=stranger) | InDoubt(stranger=stranger):
                 pass
-        if not stranger:
+        if answered and not stranger:
             self._strangers = None
-        elif self._strangers is not None:
+        elif stranger and self._strangers is not None:
             self._strangers += 1
             if self._strangers == FIRST_ANSWERS:
                 self._drain(Cause(Exit.HALTED, _NOT_THE_API))
-
-
-@contextmanager
-def _recording() -> Iterator[None]:
-    """Let a record become durable whatever else happens, but not for ever."""
-    with anyio.CancelScope(shield=True, deadline=anyio.current_time() + RECORD_SECONDS) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise LedgerError(f"the ledger did not take a record within {RECORD_SECONDS:g} s")

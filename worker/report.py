@@ -3,6 +3,7 @@
 The identity: input = the sum of all outcomes + unread. A run in which it does not hold has a bug, and says so.
 """
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ _PRECEDENCE = (
 
 _MINUTE = 60
 _COLUMNS = 80
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+_BAD = (State.REJECTED, State.PARKED, State.FAILED)
 
 _NOTES = {
     "rejected": "a definite no; the groups below say why",
@@ -57,8 +62,12 @@ class Account:
 
     @property
     def identity_holds(self) -> bool:
-        """Every row read is in exactly one place, and the ledger, counted by itself, says the same."""
-        return self.tally.holds() and dict(self.recorded) == self.tally.settled
+        """Every row read is in exactly one place, and the ledger, counted by itself, says the same.
+
+        Rows stay unread only for a cause.
+        """
+        explained = not self.tally.unread or bool(self.causes)
+        return self.tally.holds() and explained and dict(self.recorded) == self.tally.settled
 
     @property
     def exit_code(self) -> Exit:
@@ -67,9 +76,10 @@ class Account:
         true = {cause.exit for cause in self.causes}
         if not self.identity_holds:
             true.add(Exit.BUG)
-        if tally.in_doubt or (tally.not_sent and not self.causes):
+        earlier = tally.earlier
+        if tally.in_doubt or earlier.get(State.IN_DOUBT) or (tally.not_sent and not self.causes):
             true.add(Exit.DOUBT)
-        if tally.rejected or tally.parked or tally.failed:
+        if tally.rejected or tally.parked or tally.failed or any(earlier.get(state) for state in _BAD):
             true.add(Exit.BAD_ROWS)
         return next((code for code in _PRECEDENCE if code in true), Exit.DONE)
 
@@ -119,6 +129,11 @@ def as_text(account: Account) -> str:
         lines.append(_line("unread", tally.unread, ""))
     lines.append(f"  {'identity':<12}{'holds' if account.identity_holds else 'DOES NOT HOLD':>11}   {_sum(tally)}")
     lines.append("")
+    left_over = [f"{count:,} {state.value.replace('_', ' ')}" for state, count in tally.earlier.items() if count]
+    if left_over:
+        lines += _folded(
+            f"  earlier     {', '.join(left_over)}: rows that earlier runs left in doubt or failed", indent=14
+        )
     if tally.changed:
         changed = f"  {tally.changed:,} rows have changed since they were sent; the ledger keeps them as they were"
         lines += _folded(changed, indent=2)
@@ -127,7 +142,12 @@ def as_text(account: Account) -> str:
     if account.groups:
         lines += ["", *group_lines(account.groups)]
     lines += ["", _last_line(account)]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters made visible: data must not steer a terminal."""
+    return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
 
 
 def _headline(account: Account) -> str:
@@ -136,7 +156,7 @@ def _headline(account: Account) -> str:
         reason = account.reason
         return f"{reason[:1].upper()}{reason[1:]}{'' if reason.endswith(('.', '?', '!')) else '.'}{nothing_lost}"
     tally = account.tally
-    if tally.already_done and not tally.requests and not tally.not_sent and not tally.in_doubt:
+    if tally.already_done and not tally.requests and not tally.not_sent and not tally.in_doubt and not tally.failed:
         return "Everything was already done; nothing was sent."
     return f"Finished.{nothing_lost}"
 

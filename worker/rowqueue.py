@@ -31,12 +31,15 @@ class RowQueue(asyncio.Queue[Row | None]):
 
     def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the base class keeps it
         self._queue: deque[Row | None] = deque()
-        self._held: dict[str, bool] = {}  # claimed channels; whether the row is in a worker's hand, or still ready
+        self._held: dict[str, bool] = {}  # claimed channels; whether the row is in a worker's hand, or still to come
         self._lines: dict[str, deque[Row]] = {}  # claimed channels for which rows wait
+        self._aside: set[str] = set()  # claimed channels whose row was set aside
         self._inside = 0
+        self._in_hand = 0
         self._waiting = 0
         self._putting = 0
         self._closed = False
+        self._readmitting = False
 
     def _put(self, item: Row | None) -> None:
         if item is None:
@@ -58,6 +61,7 @@ class RowQueue(asyncio.Queue[Row | None]):
         item = self._queue.popleft()
         if item is not None:
             self._inside -= 1
+            self._in_hand += 1
             self._held[item.channel_sid] = True
         return item
 
@@ -78,7 +82,7 @@ class RowQueue(asyncio.Queue[Row | None]):
 
     def full(self) -> bool:
         """Tell whether a put has to wait. Once closed none has: it fails."""
-        return not self._closed and super().full()
+        return not self._closed and not self._readmitting and super().full()
 
     async def put(self, item: Row | None) -> None:
         """Add a row; wait while the queue is full. Raise QueueClosedError once it is closed, even while waiting."""
@@ -97,16 +101,17 @@ class RowQueue(asyncio.Queue[Row | None]):
         super().put_nowait(item)
 
     async def take(self) -> Row | None:
-        """Return the next row whose channel is free, or None once the queue is closed and all rows were taken.
+        """Return the next row whose channel is free, or None once the queue is closed and all rows were released.
 
-        The channel is the caller's until `release`. A row in a line is a row to come: takers wait for it.
+        The channel is the caller's until `release`. A row in a line, or in another taker's hand, may be a row to come:
+        takers wait for it.
         """
         return await self.get()
 
     def get_nowait(self) -> Row | None:
         """Return what `take` would, or raise asyncio.QueueEmpty if that would wait. `get` comes through here too."""
         item = super().get_nowait()
-        if self._closed and not self._inside:
+        if item is None:
             super().put_nowait(None)  # pass the message on, to all who wait and all who are still to come
         return item
 
@@ -118,15 +123,45 @@ class RowQueue(asyncio.Queue[Row | None]):
         if not self._held.get(channel_sid):
             raise ValueError(f"channel {channel_sid} was released, but nobody holds it")
         del self._held[channel_sid]
+        self._in_hand -= 1
         line = self._lines.get(channel_sid)
         if line is None:
+            self._end_if_done()
             return
         row = line.popleft()
         if not line:
             del self._lines[channel_sid]
         self._waiting -= 1
+        self._readmit(row)
+
+    def set_aside(self, row: Row) -> None:
+        """Keep a row that was taken, and its channel, for later: inside again, and nobody gets it before `resume`.
+
+        This may exceed the bound, by one row for each taker. Raise ValueError if nobody holds the channel.
+        """
+        if not self._held.get(row.channel_sid):
+            raise ValueError(f"a row of channel {row.channel_sid} was set aside, but nobody holds it")
+        self._held[row.channel_sid] = False
+        self._aside.add(row.channel_sid)
+        self._inside += 1
+        self._in_hand -= 1
+
+    def resume(self, row: Row) -> None:
+        """Make a row that was set aside ready to be taken. Raise ValueError if none of its channel was."""
+        if row.channel_sid not in self._aside:
+            raise ValueError(f"a row of channel {row.channel_sid} was resumed, but none was set aside")
+        self._aside.remove(row.channel_sid)
+        del self._held[row.channel_sid]
+        self._readmit(row)
+
+    def _readmit(self, row: Row) -> None:
+        """Make a row ready that was inside all the time: the bound, which may be exceeded, does not keep it out."""
         self._inside -= 1
-        super().put_nowait(row)  # there is room, it has just left; and this is what wakes a taker
+        self._readmitting = True
+        try:
+            super().put_nowait(row)  # and this is what wakes a taker
+        finally:
+            self._readmitting = False
 
     def close(self) -> None:
         """Let no more rows in. The rows inside are handed out; then every taker gets None. Again is harmless."""
@@ -138,7 +173,11 @@ class RowQueue(asyncio.Queue[Row | None]):
             # the rows before them were sent, something is: None goes in at the front and comes out again.
             super().put_nowait(None)
             super().get_nowait()
-        if not self._inside:
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        # not before the last row is released: until then it may be set aside, and somebody has to take it again
+        if self._closed and not self._inside and not self._in_hand:
             super().put_nowait(None)
 
     def shutdown(self, immediate: bool = False) -> None:  # noqa: FBT001, FBT002 - the signature is Python 3.13's

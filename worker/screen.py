@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -40,7 +40,7 @@ class Moment:
 
 
 class Pace:
-    """Requests a second over the last ten seconds."""
+    """Requests a second over the last ten seconds, or since the last point when that is longer ago."""
 
     def __init__(self) -> None:
         self._points: deque[tuple[float, int]] = deque()
@@ -48,7 +48,7 @@ class Pace:
     def at(self, now: float, requests: int) -> float:
         """Take a point and return the pace. now: seconds on any clock that does not jump."""
         self._points.append((now, requests))
-        while now - self._points[0][0] > _SPAN_SECONDS:
+        while len(self._points) > 1 and now - self._points[1][0] >= _SPAN_SECONDS:
             self._points.popleft()
         then, before = self._points[0]
         return (requests - before) / (now - then) if now > then else 0.0
@@ -130,4 +130,5 @@ async def show(look: Callable[[], Moment], *, interactive: bool) -> None:
             if live:
                 live.update(as_panel(moment, speed, now), refresh=True)
             else:
-                print(as_line(moment, speed, now), file=sys.stderr, flush=True)  # noqa: T201 - the display is its job
+                with suppress(OSError, ValueError):  # who has closed stderr does not want to know
+                    print(as_line(moment, speed, now), file=sys.stderr, flush=True)  # noqa: T201 - the display is its job

@@ -37,8 +37,14 @@ class Stop:
 async def heed_signals(
     stop: Stop, cut: anyio.CancelScope, *, grace_seconds: float, on_first: Callable[[], None]
 ) -> None:
-    """Drain at the first signal; cut at the second, or when the grace is over. Runs until it is cancelled."""
-    with anyio.open_signal_receiver(*SIGNALS) as received:
+    """Drain at the first signal; cut at the second, or when the grace is over. Runs until it is cancelled.
+
+    Signals that the process was started to ignore stay ignored: that is how nohup keeps a run alive at logout.
+    """
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    if not heeded:
+        return
+    with anyio.open_signal_receiver(*heeded) as received:
         async with anyio.create_task_group() as tasks:
             signalled = False
             async for number in received:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_any
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 from tenacity.stop import stop_base
 
 from worker.config import Retry as RetrySettings
@@ -51,15 +51,20 @@ class Submission:
         self._tally = tally
         self._draining = draining
         self._away = False
+        self._granted = False
         self._waiting = anyio.CancelScope()
 
     async def ready(self) -> None:
-        """Wait for the limiter's grant. Raises WithdrawnError when the run drains before it comes."""
+        """Wait for the limiter's grant. Raises WithdrawnError when the run drains before the row has left.
+
+        A grant lasts until the row has left: when its connection died, it need not stand in line a second time.
+        """
         with anyio.CancelScope() as self._waiting:
-            if not self._draining.is_set():
+            if not self._granted and not self._draining.is_set():
                 await self._limiter.acquire()
-                if not self._draining.is_set():
-                    return
+                self._granted = True
+            if not self._draining.is_set():
+                return
         raise WithdrawnError
 
     def withdraw(self) -> None:
@@ -69,6 +74,7 @@ class Submission:
     def left(self) -> None:
         """Take note that the service may act on the row from now on."""
         self._away = True
+        self._granted = False
         self._tally.in_flight += 1
         self.attempts += 1
         self._tally.requests += 1
@@ -104,17 +110,26 @@ class Submission:
 
 
 class _Enough(stop_base):
-    """No further attempt: the run drains, or the next wait would go over the budget.
+    """No further attempt: the run drains, the attempts are used up, or the next wait would go over the budget.
+
+    Being throttled uses up no attempt: it says nothing about the row.
 
     tenacity's own budget reads the process's clock; this one reads the event loop's, as every wait here does.
     """
 
-    def __init__(self, draining: anyio.Event, budget_seconds: float) -> None:
+    def __init__(self, draining: anyio.Event, settings: RetrySettings) -> None:
         self._draining = draining
-        self._deadline = anyio.current_time() + budget_seconds
+        self._left = settings.attempts
+        self._deadline = anyio.current_time() + settings.budget_seconds
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        return self._draining.is_set() or anyio.current_time() + retry_state.upcoming_sleep > self._deadline
+        verdict = retry_state.outcome.result() if retry_state.outcome else None
+        self._left -= not (isinstance(verdict, Retry) and verdict.throttled)
+        return (
+            self._draining.is_set()
+            or self._left <= 0
+            or anyio.current_time() + retry_state.upcoming_sleep > self._deadline
+        )
 
 
 class Submitter:
@@ -198,9 +213,7 @@ class Submitter:
                     self._limiter.pause(state.next_action.sleep)
                 self._on_retry(submission.row, verdict, attempt=state.attempt_number, seconds=state.next_action.sleep)
 
-        enough = _Enough(self._draining, self._settings.budget_seconds)
-        stop = stop_any(stop_after_attempt(self._settings.attempts), enough)
-        retrying = self._retrying.copy(stop=stop, before_sleep=announce)
+        retrying = self._retrying.copy(stop=_Enough(self._draining, self._settings), before_sleep=announce)
         return await retrying(attempt)
 
     def _wait(self, state: RetryCallState) -> float:

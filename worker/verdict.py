@@ -89,6 +89,7 @@ UNKNOWABLE = frozenset({20500, 20503, 45001, 45005, 45350, 45361, 45372})
 FORBIDDEN = 20403
 
 _SID = re.compile(rb"UT[0-9a-fA-F]{32}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _PERSONAL = re.compile(r"[^\s@]+@[^\s@]+|\+?\d[\d\s().-]{5,}\d|\"[^\"]*\"|'[^']*'|\b([A-Z]{2})[0-9a-fA-F]{32}\b")
 _REASON_CHARACTERS = 160
 _CODE_DIGITS = 6
@@ -111,6 +112,8 @@ def _judge_reply(reply: Reply) -> Verdict:
     status = reply.status
     if 200 <= status < 300:
         return _judge_success(reply.body)
+    if 300 <= status < 400:
+        return InDoubt(str(status), f"redirected (status {status}), not followed: may exist", stranger=True)
     error = _read_error(reply.body)
     code, message = error or (None, "")
     if status == 429 or code in THROTTLED:
@@ -168,8 +171,6 @@ def _judge_status(status: int, code: str, message: str, *, is_ours: bool, reply:
             return Rejected(code, _masked(message) or f"refused with status {status}")
         case _ if 400 <= status < 500:
             return Failed(code, f"status {status} with a body that is not the API's (a proxy's?)", stranger=True)
-        case _ if 300 <= status < 400:
-            return InDoubt(code, f"redirected (status {status}), not followed: may exist", stranger=True)
         case _:
             return InDoubt(code, f"status {status}: may exist", stranger=not is_ours)
 
@@ -204,4 +205,5 @@ def _code_of(value: Any) -> int | None:
 def _masked(message: str) -> str:
     """Take out what may be a person's, and what would make every row's reason different."""
     masked = _PERSONAL.sub(lambda found: f"{found.group(1)}…" if found.group(1) else "***", message)
+    masked = _CONTROL.sub(" ", masked)
     return " ".join(masked.split())[:_REASON_CHARACTERS]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from worker import __version__
-from worker.errors import LedgerHeldError, WorkerError
+from worker.errors import ConfigError, LedgerHeldError, WorkerError
 from worker.model import Exit, State
 
 _STDIN = "\0stdin"
@@ -94,6 +94,8 @@ def run(
         ledger,
         {"limits": {"rate_per_second": rate, "concurrency": concurrency}, "api": {"base_url": base_url}},
     )
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit: {limit} is no number of rows to send; it must be at least 1")
     choice = LedgerChoice(new_ledger, yes, accept_target, accept_new_keys)
     return run_files(_stdin(files), settings, choice, limit=limit, quiet=quiet, json_wanted=json)
 
@@ -169,30 +171,27 @@ def call(arguments: Sequence[str]) -> int:
     except WorkerError as exc:
         return _stopped(exc)
     except KeyboardInterrupt:
-        print("stopped by SIGINT before anything was sent", file=sys.stderr)
+        _say("stopped by SIGINT")
         return Exit.SIGINT
-    except BrokenPipeError:
-        return _broken_pipe()
     except Exception:  # noqa: BLE001 - a bug in here, whatever it is
-        traceback.print_exc()
-        print(f"exit {Exit.BUG:d}: {Exit.BUG.meaning}; rows are intact, run it again", file=sys.stderr)
+        _say(traceback.format_exc())
+        _say(f"exit {Exit.BUG:d}: {Exit.BUG.meaning}; rows are intact, run it again")
         return Exit.BUG
     return int(result or 0)
 
 
 def _stopped(error: WorkerError) -> int:
     code = Exit.HELD if isinstance(error, LedgerHeldError) else Exit.USAGE
-    print(f"error: {error}", file=sys.stderr)
-    print(f"exit {code:d}, nothing was sent", file=sys.stderr)
+    _say(f"error: {error}\nexit {code:d}, nothing was sent")
     return code
 
 
 def _refuse(message: str, hint: str) -> int:
-    print(f"error: {message}\n{hint}\nexit {Exit.USAGE:d}, nothing was sent", file=sys.stderr)
+    _say(f"error: {message}\n{hint}\nexit {Exit.USAGE:d}, nothing was sent")
     return Exit.USAGE
 
 
-def _broken_pipe() -> int:
-    """The reader of our output has gone, as in `| head`: not an error, and nothing more to say."""  # noqa: D401
-    sys.stdout = None  # the interpreter must not flush it again
-    return Exit.DONE
+def _say(text: str) -> None:
+    from worker.cli.wiring import say
+
+    say(text)

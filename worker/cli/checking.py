@@ -7,14 +7,14 @@ from pathlib import Path
 
 import anyio
 
-from worker.cli.wiring import configure, shown
+from worker.cli.wiring import configure, shown, tell
 from worker.config import Config
 from worker.intake import Intake
 from worker.ledger import SourceFile
 from worker.ledger.survey import Survey, Surveyed
 from worker.model import Exit
 from worker.payload import Mapper
-from worker.report import duration
+from worker.report import duration, printable
 from worker.source import Input, find_inputs
 
 _EXAMPLES = 3
@@ -47,8 +47,7 @@ class _Findings:
             self.counts[name] = self.counts.get(name, 0) + count
         for finding in batch.findings:
             if finding.kind == "rejected":
-                what = "another row has this key" if finding.code == "key_conflict" else finding.reason
-                group = self.groups.setdefault((finding.code, what), _Group())
+                group = self.groups.setdefault((finding.code, finding.reason), _Group())
                 group.rows += 1
                 if len(group.examples) < _EXAMPLES:
                     group.examples.append(f"{names[finding.source]}:{finding.line}")
@@ -68,9 +67,9 @@ def check_files(
     found = anyio.run(_check, config, mapper, inputs, path)
     code = Exit.BAD_ROWS if found.counts.get("rejected") else Exit.DONE
     if json_wanted:
-        print(json.dumps(_as_object(found, code)))
+        tell(json.dumps(_as_object(found, code)))
     elif not quiet or code:
-        print(_as_text(found, config, inputs, path, code))
+        tell(printable(_as_text(found, config, inputs, path, code)))
     return code
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +15,7 @@ import structlog
 from yarl import URL
 
 from worker.api import Api
-from worker.cli.wiring import LedgerChoice, obtain_ledger, shown
+from worker.cli.wiring import LedgerChoice, obtain_ledger, say, shown, tell
 from worker.config import Config, Credentials, is_loopback, read_credentials
 from worker.errors import LedgerError
 from worker.intake import Intake
@@ -27,7 +28,8 @@ from worker.limiter import Limiter
 from worker.logs import LogObserver, configure
 from worker.model import Cause, Exit, State, Tally
 from worker.payload import Mapper
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, handed_on
+from worker.reconcile import Reconciler
 from worker.report import Account, as_json, as_text
 from worker.rowqueue import RowQueue
 from worker.screen import Moment, show
@@ -71,12 +73,13 @@ def run_files(
         account = anyio.run(_import, order)
     finally:
         if log:
-            log.close()
+            with suppress(OSError):
+                log.close()
     code = account.exit_code
     if json_wanted:
-        print(json.dumps(as_json(account)))
+        tell(json.dumps(as_json(account)))
     elif not quiet or code is not Exit.DONE:
-        print(as_text(account))
+        tell(as_text(account))
     return code
 
 
@@ -102,6 +105,7 @@ class _Run:
         self._stop = Stop()
         self._number = ledger.start_run("run")
         self._limiter = Limiter(self._settings.limits.rate_per_second)
+        self._list_limiter = Limiter(self._settings.limits.list_rate_per_second)
         self._queue = RowQueue(self._settings.source.queue_rows)
         self._observer = LogObserver(self._number)
         self._ledger_broke = False
@@ -129,16 +133,24 @@ class _Run:
             proxy=settings.api.proxy,
             trust_environment=not is_loopback(host),
         )
-        with Survey(self._ledger.path, intake.names) as survey:
+        reconciler = Reconciler(
+            api,
+            self._list_limiter,
+            settings.doubt,
+            settings.retry,
+            self._stop.draining,
+            on_refused=self._observer.lists_refused,
+        )
+        with Survey(self._ledger.path, intake.names, hand_on=handed_on(reconciler)) as survey:
             try:
                 async with Journal(self._ledger) as journal, api:
-                    await self._drive(self._pipeline(journal, api), intake, survey, journal)
+                    await self._drive(self._pipeline(journal, api, reconciler), intake, survey, journal)
             except* LedgerError as group:
                 self._ledger_broke = True
                 reason = str(next(iter(_leaves(group))))
                 self._stop.drain(Cause(Exit.HALTED, f"halted: {reason}"))
 
-    def _pipeline(self, journal: Journal, api: Api) -> Pipeline:
+    def _pipeline(self, journal: Journal, api: Api, reconciler: Reconciler) -> Pipeline:
         submitter = Submitter(
             api,
             self._limiter,
@@ -152,10 +164,13 @@ class _Run:
             journal=journal,
             queue=self._queue,
             submitter=submitter,
+            reconciler=reconciler,
             tally=self._tally,
             stop=self._stop,
             observer=self._observer,
             limit=self._order.limit,
+            attempts=self._settings.retry.attempts,
+            max_in_doubt=self._settings.stop.max_in_doubt,
         )
 
     async def _drive(self, pipeline: Pipeline, intake: Intake, survey: Survey, journal: Journal) -> None:
@@ -187,10 +202,9 @@ class _Run:
     def _say_stopping(self) -> None:
         if not self._order.silent:
             grace = self._settings.stop.grace_seconds
-            print(
+            say(
                 f"Stopping: {self._tally.in_flight} requests in flight, at most {grace:g} s. Once more cuts them off\n"
-                "(those rows would be in doubt).",
-                file=sys.stderr,
+                "(those rows would be in doubt)."
             )
 
     def _announce(self) -> None:
@@ -202,20 +216,22 @@ class _Run:
         account = self._order.credentials.account_sid
         masked = f", account {account[:2]}…{account[-4:]}" if account else ""
         config = self._order.config.path or "none found, defaults"
-        print(
+        say(
             f"ledger  {shown(str(self._ledger.path))}: {done:,} rows created so far, {doubt:,} in doubt\n"
             f"target  {URL(self._settings.api.url).authority}{masked}\n"
-            f"config  {config}",
-            file=sys.stderr,
+            f"config  {config}"
         )
 
     def _account(self, elapsed: float) -> Account:
         recorded = self._tally.settled
         groups = []
         if not self._ledger_broke:
-            recorded = self._ledger.settled_by_run()
-            with View(self._ledger.path) as view:
-                groups = [group._replace(example=shown(group.example)) for group in view.groups()]
+            try:
+                recorded = self._ledger.settled_by_run()
+                with View(self._ledger.path) as view:
+                    groups = [group._replace(example=shown(group.example)) for group in view.groups()]
+            except LedgerError as exc:
+                self._stop.end(Cause(Exit.HALTED, f"halted: {exc}"))
         account = Account(
             run=self._number,
             tally=self._tally,

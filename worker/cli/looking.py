@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from worker.cli.wiring import configure, shown
+from worker.cli.wiring import configure, shown, tell
 from worker.errors import ConfigError
 from worker.ledger.view import COLUMNS, Group, Run, View
 from worker.model import Exit, State
-from worker.report import group_lines
+from worker.report import group_lines, printable
 
 
 def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_wanted: bool) -> int:
@@ -24,9 +24,9 @@ def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_w
         counts, run = view.counts(), view.last_run()
         groups = [group._replace(example=shown(group.example)) for group in view.groups()]
     if json_wanted:
-        print(json.dumps(_as_object(path, counts, run)))
+        tell(json.dumps(_as_object(path, counts, run)))
     elif not quiet:
-        print(_as_text(path, counts, run, groups))
+        tell(printable(_as_text(path, counts, run, groups)))
     return Exit.DONE
 
 
@@ -86,6 +86,7 @@ def export_rows(
     if form not in {"csv", "ndjson"}:
         raise ConfigError(f'--format: "{form}" is not one of csv, ndjson')
     path = configure(config, ledger, {}).ledger_path
+    _refuse_ledger(output, path)
     with View(path) as view, _opened(output) as stream, closing(view.export(states, run)) as rows:
         if form == "csv":
             writer = csv.writer(stream, lineterminator="\n")
@@ -100,14 +101,31 @@ def export_rows(
     return Exit.DONE
 
 
+def _refuse_ledger(output: str, ledger: Path) -> None:
+    """An export that replaces the ledger would be the end of every promise."""  # noqa: D401
+    target, kept = Path(output).resolve(), ledger.resolve()
+    if output != "-" and target.parent == kept.parent and target.name.startswith(kept.name):
+        raise ConfigError(f"--output: {output}: is the ledger, or belongs to it; name another file")
+
+
 @contextmanager
 def _opened(output: str) -> Iterator[TextIO]:
     """Open the output; a file appears under its name only when it is whole."""
     if output == "-":
-        yield sys.stdout
-        sys.stdout.flush()
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:  # as in `| head`: what was wanted was had
+            sys.stdout = None  # the interpreter must not flush it again
         return
-    path = Path(output)
+    path = Path(output).resolve()
+    if path.exists() and not path.is_file():
+        try:
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                yield stream
+        except OSError as exc:
+            raise ConfigError(f"--output: {output}: cannot be written: {exc.strerror}") from exc
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("x", encoding="utf-8", newline="") as stream:

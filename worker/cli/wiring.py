@@ -1,8 +1,10 @@
 """What several commands need before they begin: settings from flags, the ledger for this import, its refusals."""
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from yarl import URL
 from worker.config import Config, Credentials, is_loopback, load
 from worker.errors import LedgerRefusedError
 from worker.ledger.binding import Binding, target_of
-from worker.ledger.sqlite import SqliteLedger, create_ledger, open_ledger
+from worker.ledger.opening import create_ledger, open_ledger
+from worker.ledger.sqlite import SqliteLedger
 from worker.payload import CANONICAL_VERSION, Mapper
+from worker.report import printable
 
 
 def configure(config: Path | None, ledger: Path | None, flags: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -46,7 +50,7 @@ def obtain_ledger(config: Config, credentials: Credentials, mapper: Mapper, choi
     if choice.new:
         create_ledger(path)
     elif not path.exists():
-        if not loopback and not choice.yes and not _agreed(config, path):
+        if not loopback and not (_at_terminal() and (choice.yes or _agreed(config, path))):
             raise LedgerRefusedError(_no_ledger(config, path))
         create_ledger(path)
     ledger = open_ledger(path)
@@ -64,7 +68,9 @@ def obtain_ledger(config: Config, credentials: Credentials, mapper: Mapper, choi
 
 def shown(path: str) -> str:
     """Return a path the way a person would type it in this folder."""
-    return path.removeprefix(f"{Path.cwd()}/")
+    with suppress(OSError):  # the folder may be gone meanwhile
+        return path.removeprefix(f"{Path.cwd()}/")
+    return path
 
 
 def binding_of(config: Config, credentials: Credentials, mapper: Mapper) -> Binding:
@@ -80,16 +86,38 @@ def binding_of(config: Config, credentials: Credentials, mapper: Mapper) -> Bind
     )
 
 
+def say(text: str) -> None:
+    """Tell the person at stderr something. Who has closed it does not want to know, and that must not stop a run."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(printable(text), file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """Print a result on stdout. Who has closed it, as `| head` does, gets no more of it; the exit code still counts."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = None  # the interpreter must not flush it again
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def _agreed(config: Config, path: Path) -> bool:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
     print(
         f"There is no ledger at {path} yet, so every row of the input will be sent\n"
         f"to {config.settings.api.url}. Without an old ledger that is right for a first import only.",
         file=sys.stderr,
     )
     print("Make a new ledger and begin? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    # the event loop would swallow the first Ctrl-C while it waits for this answer
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _no_ledger(config: Config, path: Path) -> str:

@@ -24,9 +24,49 @@ class SourceFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A row is about to be sent. `write` answers with its number in the ledger, or with what forbids sending it."""
+    """A row is about to be sent. `write` answers with its number in the ledger, or with what forbids sending it.
+
+    baseline_first: answer BASELINE_FIRST, and record nothing, when its channel has no baseline of this run yet.
+    """
 
     row: Row
+    baseline_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The participants that a row's channel has before this run's first create in it."""
+
+    row: Row
+    sids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """A row in doubt was certainly not created and is about to be sent again: its intent. sids: the channel's now."""
+
+    number: int
+    row: Row
+    sids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at a row in doubt that did not decide it. candidates: sids that may be its participant."""
+
+    number: int
+    reason: str
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided about a row. by: who; decision: created or not_created; sid: of the created one."""
+
+    number: int
+    by: str
+    decision: str
+    sid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +79,10 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What reading found out about a record that is not sent: kind is rejected, duplicate or changed."""
+    """What reading found out about a record that is not sent: kind is rejected, duplicate or changed.
+
+    reason: the same for all records with this problem, so that they make one group. detail: this record's own part.
+    """
 
     kind: str
     source: int
@@ -48,9 +91,31 @@ class Finding:
     code: str
     reason: str
     record: str | None = None
+    detail: str | None = None
 
 
-Entry = Intent | Settle | Finding
+Entry = Intent | Settle | Finding | Baseline | Reopen | Look | Decision
+
+
+class Asked(Enum):
+    """What `write` may ask for instead of recording an intent."""
+
+    BASELINE_FIRST = "baseline_first"
+
+
+BASELINE_FIRST = Asked.BASELINE_FIRST
+
+
+class Surroundings(NamedTuple):
+    """What the ledger knows about the channel of a row in doubt.
+
+    known: sids of all rows in it. baseline: its participants before the run that sent the row, None when they were not
+    listed. unresolved: how many rows of it are in doubt.
+    """
+
+    known: frozenset[str]
+    baseline: frozenset[str] | None
+    unresolved: int
 
 
 class Known(NamedTuple):
@@ -114,10 +179,22 @@ class Ledger(Protocol):
         """Return the number of an input; the same input as before keeps its number."""
         ...
 
-    def write(self, group: Sequence[Entry]) -> list[int | Known | None]:
+    def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
         """Make a group durable in one commit: all of it or nothing.
 
-        Returns, in the group's order, for an intent its number or the `Known` that forbids it; None for the others.
+        Returns, in the group's order, for an intent its number, the `Known` that forbids it, or what has to come first;
+        None for the others.
+        """
+        ...
+
+    def surroundings(self, number: int) -> Surroundings:
+        """Return what is known about the channel of a row."""
+        ...
+
+    def stored(self, states: Sequence[State], after: int, limit: int) -> list[Row]:
+        """Return rows of earlier runs in these states from their stored records, by number, from the one after `after`.
+
+        Their `number` is set.
         """
         ...
 
@@ -129,8 +206,8 @@ class Ledger(Protocol):
         """Return how many rows this run brought to each state, counted in the ledger itself."""
         ...
 
-    def channels_in_doubt(self) -> set[str]:
-        """Return the channels that hold a row in doubt: nothing more may be sent to them."""
+    def channels_in_doubt(self) -> dict[str, set[str]]:
+        """Return channel → keys of its rows in doubt: nothing more may be sent to it."""
         ...
 
     def close(self) -> None:

@@ -48,6 +48,13 @@ class Lock:
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"process {os.getpid()}\n".encode(), 0)
 
+    def check(self) -> None:
+        """Raise LedgerError when the lock's file is no longer the one that is locked: another process could lock its
+        successor.
+        """  # noqa: D205 - one sentence
+        if not _same(self._path, os.fstat(self._descriptor)):
+            raise LedgerError(f"{self._path}: was removed or replaced while this run holds it; nothing more is sent")
+
     def release(self) -> None:
         """Let others in. The file stays: removing it would let two processes lock two files of one name."""
         os.close(self._descriptor)
@@ -59,6 +66,35 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _same(path: Path, opened: os.stat_result) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+class Identity:
+    """Which file a path names now. A ledger that is removed or replaced would be written on, unseen, for ever.
+
+    Raises LedgerRefusedError for a file with a second name: its lock is under the first one only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._opened = path.stat()
+        if self._opened.st_nlink > 1:
+            raise LedgerRefusedError(
+                f"{path}: has {self._opened.st_nlink} names (hard links), so that two processes could use it at once; "
+                "keep one of them"
+            )
+
+    def check(self) -> None:
+        """Raise LedgerError when the path names another file than before, or none."""
+        if not _same(self._path, self._opened):
+            raise LedgerError(f"{self._path}: was removed or replaced while this run uses it; nothing more is sent")
 
 
 def refuse_network(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:

@@ -102,6 +102,38 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX findings_current ON findings (source_id, line) WHERE superseded_by IS NULL;
     """,
+    """
+    -- what distinguishes one record from others with the same reason
+    ALTER TABLE findings ADD COLUMN detail TEXT;
+
+    -- the participants that a channel had before the first create of a run; sids: a JSON array
+    CREATE TABLE baselines (
+        channel_id INTEGER PRIMARY KEY REFERENCES channels (id),
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        taken_at INTEGER NOT NULL,
+        sids TEXT NOT NULL
+    );
+
+    -- the last look at a row in doubt that did not decide it; candidates: a JSON array of sids
+    CREATE TABLE looks (
+        row_id INTEGER PRIMARY KEY REFERENCES rows (id),
+        looked_at INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        candidates TEXT NOT NULL
+    );
+
+    -- what a person decided about a row: when, by whom, and which sid if it was created
+    CREATE TABLE decisions (
+        id INTEGER PRIMARY KEY,
+        row_id INTEGER NOT NULL REFERENCES rows (id),
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        decided_at INTEGER NOT NULL,
+        decided_by TEXT NOT NULL,
+        decision TEXT NOT NULL CHECK (decision IN ('created', 'not_created')),
+        sid TEXT,
+        CHECK ((decision = 'created') = (sid IS NOT NULL))
+    );
+    """,
 )
 
 

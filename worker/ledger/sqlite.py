@@ -3,10 +3,10 @@
 What `write` has returned from is on the disk: SQLite syncs the log at each commit [sqlite.org/pragma.html].
 """
 
+import json
 import os
 import socket
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,11 +14,24 @@ from pathlib import Path
 from typing import assert_never
 
 from worker import __version__
-from worker.errors import LedgerError, LedgerRefusedError
-from worker.ledger import Entry, Finding, Intent, Known, Settle, SourceFile
+from worker.errors import LedgerError
+from worker.ledger import (
+    BASELINE_FIRST,
+    Asked,
+    Baseline,
+    Decision,
+    Entry,
+    Finding,
+    Intent,
+    Known,
+    Look,
+    Reopen,
+    Settle,
+    SourceFile,
+    Surroundings,
+)
 from worker.ledger.binding import Binding, compare
-from worker.ledger.lock import Lock, refuse_network
-from worker.ledger.schema import check, prepare
+from worker.ledger.lock import Identity, Lock
 from worker.model import Created, Row, Settlement, State, state_of
 
 _BARRIERS = "('started', 'created', 'existed', 'waived', 'in_doubt', 'closed')"
@@ -30,23 +43,42 @@ ON CONFLICT (key) DO UPDATE SET
     fingerprint = excluded.fingerprint, state = 'started', run_id = excluded.run_id, source_id = excluded.source_id,
     line = excluded.line, channel_id = excluded.channel_id, type = excluded.type, code = NULL, reason = NULL,
     http_status = NULL, request_id = NULL, started_at = excluded.started_at, settled_at = NULL
-WHERE rows.state NOT IN {_BARRIERS}
+WHERE rows.state NOT IN {_BARRIERS} AND rows.run_id <> excluded.run_id
 RETURNING id
 """
 _PAYLOAD = "INSERT OR REPLACE INTO payloads (row_id, record, request) VALUES (?, ?, ?)"
 _SETTLE = """
-UPDATE rows SET state = ?, sid = ?, code = ?, reason = ?, http_status = ?, attempts = attempts + ?, request_id = ?,
-    settled_at = ?
-WHERE id = ? AND key = ? AND state = 'started'
+UPDATE rows SET state = ?, sid = ?, code = ?, reason = ?, http_status = coalesce(?, http_status),
+    attempts = attempts + ?, request_id = coalesce(?, request_id), settled_at = ?, reconciled = ?, run_id = ?
+WHERE id = ? AND key = ? AND state = ?
+"""
+_REOPEN = """
+UPDATE rows SET state = 'started', run_id = ?, code = NULL, reason = NULL, settled_at = NULL
+WHERE id = ? AND key = ? AND state = 'in_doubt'
+"""
+_BASELINE = "INSERT OR REPLACE INTO baselines (channel_id, run_id, taken_at, sids) VALUES (?, ?, ?, ?)"
+_STORED = """
+SELECT key, fingerprint, source_id, line, interaction_sid, channel_sid, type, request, record, rows.id
+FROM rows JOIN payloads ON payloads.row_id = rows.id JOIN channels ON channels.id = channel_id
+WHERE state IN ({states}) AND state NOT IN ('created', 'existed') AND run_id < ? AND rows.id > ?
+ORDER BY rows.id LIMIT ?
+"""
+_SAME_CHANNEL = """
+channel_id IN (SELECT id FROM channels WHERE channel_sid = (
+    SELECT channel_sid FROM channels JOIN rows ON channels.id = rows.channel_id WHERE rows.id = ?))
 """
 _FINDING = """
-INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _HELD = f"SELECT count(*) FILTER (WHERE state = 'created'), count(*) FROM rows WHERE state IN {_BARRIERS}"
+_REMEMBERED_CHANNELS = 10_000
+_IDENTITY_SECONDS = 0.2
+
 _CRASHED = """
 UPDATE rows SET state = 'in_doubt', code = 'crash', reason = 'the run ended before the answer was recorded: may exist',
     settled_at = ?
-WHERE state = 'started'
+WHERE state = 'started' AND state NOT IN ('created', 'existed')
 """
 
 
@@ -58,6 +90,8 @@ class SqliteLedger:
         self._connection = connection
         self._lock = lock
         self._run = 0
+        self._identity = Identity(path)
+        self._checked_at = 0.0
         self._channels: dict[tuple[str, str], int] = {}
         self.crashed = self._settle_crashed()
 
@@ -70,7 +104,8 @@ class SqliteLedger:
         """Bind the ledger at its first use, or compare; raises LedgerRefusedError for a difference not accepted."""
         with _guarded(self._connection, self.path):
             known: dict[str, str] = dict(self._connection.execute("SELECT field, value FROM binding"))
-            done, kept = self._connection.execute(_HELD).fetchone()
+            same = known.items() >= binding.fields().items()  # which spares counting millions of rows
+            done, kept = (0, 0) if same else self._connection.execute(_HELD).fetchone()
             changed = compare(
                 known, binding.fields(), done, kept=kept, accept_target=accept_target, accept_new_keys=accept_new_keys
             )
@@ -86,6 +121,7 @@ class SqliteLedger:
         return self._run
 
     def end_run(self, exit_code: int, reason: str, summary: str) -> None:
+        self._identity.check()
         with _guarded(self._connection, self.path):
             self._connection.execute(
                 "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ?, summary = ? WHERE id = ?",
@@ -102,8 +138,9 @@ class SqliteLedger:
             found: int = self._connection.execute(f"SELECT id FROM sources WHERE {where}", source).fetchone()[0]
             return found
 
-    def write(self, group: Sequence[Entry]) -> list[int | Known | None]:
+    def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
         now = _now()
+        self._check_identity()
         try:
             with _guarded(self._connection, self.path):
                 return [self._enter(entry, now) for entry in group]
@@ -111,10 +148,35 @@ class SqliteLedger:
             self._channels.clear()  # their numbers may have been rolled back, and be given to others
             raise
 
-    def _enter(self, entry: Entry, now: int) -> int | Known | None:
+    def _check_identity(self) -> None:
+        if time.monotonic() - self._checked_at > _IDENTITY_SECONDS:
+            self._identity.check()
+            self._lock.check()
+            self._checked_at = time.monotonic()
+
+    def _enter(self, entry: Entry, now: int) -> int | Known | Asked | None:
+        execute = self._connection.execute
         match entry:
-            case Intent(row):
+            case Intent(row, baseline_first):
+                if baseline_first and self._lacks_baseline(row):
+                    return BASELINE_FIRST
                 return self._intend(row, now)
+            case Baseline(row, sids):
+                execute(_BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
+            case Reopen(number, row, sids):
+                if execute(_REOPEN, (self._run, number, row.key)).rowcount != 1:
+                    raise LedgerError(f"{self.path}: row {row.key} is no longer in doubt: something else wrote here")
+                execute("DELETE FROM looks WHERE row_id = ?", (number,))
+                execute(_BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
+            case Look(number, reason, candidates):
+                look = "INSERT OR REPLACE INTO looks (row_id, looked_at, reason, candidates) VALUES (?, ?, ?, ?)"
+                execute(look, (number, now, _storable(reason), json.dumps(candidates)))
+            case Decision(number, by, decision, sid):
+                decide = (
+                    "INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, sid) "
+                    "VALUES (?, ?, ?, ?, ?, ?)"
+                )
+                execute(decide, (number, self._run, now, _storable(by), decision, sid))
             case Settle(number, settlement):
                 self._settle(number, settlement, now)
             case Finding():
@@ -136,6 +198,27 @@ class SqliteLedger:
         execute(_PAYLOAD, (number, row.text, row.body))
         return number
 
+    def _lacks_baseline(self, row: Row) -> bool:
+        query = "SELECT 1 FROM baselines WHERE channel_id = ? AND run_id = ?"
+        return self._connection.execute(query, (self._channel(row), self._run)).fetchone() is None
+
+    def surroundings(self, number: int) -> Surroundings:
+        with _guarded(self._connection, self.path):
+            execute = self._connection.execute
+            known = execute(f"SELECT sid FROM rows WHERE sid IS NOT NULL AND {_SAME_CHANNEL}", (number,)).fetchall()
+            doubts = f"SELECT count(*) FROM rows WHERE state IN ('started', 'in_doubt') AND {_SAME_CHANNEL}"
+            unresolved = execute(doubts, (number,)).fetchone()[0]
+            # a baseline of another run than the row's may lack what others added in between
+            query = "SELECT sids FROM baselines JOIN rows USING (channel_id, run_id) WHERE rows.id = ?"
+            taken = execute(query, (number,)).fetchone()
+        baseline = frozenset(json.loads(taken[0])) if taken else None
+        return Surroundings(frozenset(sid for (sid,) in known), baseline, unresolved)
+
+    def stored(self, states: Sequence[State], after: int, limit: int) -> list[Row]:
+        query = _STORED.format(states=", ".join("?" for _ in states))
+        with _guarded(self._connection, self.path):
+            return [Row(*found) for found in self._connection.execute(query, (*states, self._run, after, limit))]
+
     def _channel(self, row: Row) -> int:
         name = (row.channel_sid, row.interaction_sid)
         number = self._channels.get(name)
@@ -153,6 +236,7 @@ class SqliteLedger:
     def _settle(self, number: int, settlement: Settlement, now: int) -> None:
         outcome = settlement.outcome
         state = state_of(outcome)
+        before = State.IN_DOUBT if settlement.ends_doubt else State.STARTED
         sid, code, reason = None, None, None
         if isinstance(outcome, Created):
             sid = outcome.sid
@@ -167,14 +251,21 @@ class SqliteLedger:
                 reason,
                 settlement.http_status,
                 settlement.attempts,
-                settlement.request_id,
+                settlement.request_id and _storable(settlement.request_id),
                 now,
+                settlement.reconciled,
+                self._run,
                 number,
                 settlement.key,
+                before,
             ),
         )
         if updated.rowcount != 1:
-            raise LedgerError(f"{self.path}: row {settlement.key} is no longer started: something else wrote here")
+            raise LedgerError(
+                f"{self.path}: row {settlement.key} is no longer {before.value}: something else wrote here"
+            )
+        if settlement.ends_doubt:
+            self._connection.execute("DELETE FROM looks WHERE row_id = ?", (number,))
         if state in {State.CREATED, State.EXISTED}:
             self._connection.execute("DELETE FROM payloads WHERE row_id = ?", (number,))
 
@@ -190,6 +281,7 @@ class SqliteLedger:
                 finding.code,
                 finding.reason,
                 finding.record,
+                finding.detail,
             ),
         )
 
@@ -197,172 +289,33 @@ class SqliteLedger:
         with _guarded(self._connection, self.path):
             self._connection.execute(
                 "UPDATE findings SET superseded_by = ?1 WHERE superseded_by IS NULL AND run_id < ?1 AND line <= ?2 "
-                "AND source_id IN (SELECT id FROM sources WHERE path = (SELECT path FROM sources WHERE id = ?3))",
+                "AND source_id IN (SELECT id FROM sources WHERE path <> '-' "
+                "AND path = (SELECT path FROM sources WHERE id = ?3))",
                 (self._run, through_line, source),
             )
 
     def settled_by_run(self) -> dict[State, int]:
+        self._identity.check()
         query = "SELECT state, count(*) FROM rows WHERE run_id = ? AND settled_at IS NOT NULL GROUP BY state"
         with _guarded(self._connection, self.path):
             return {State(state): count for state, count in self._connection.execute(query, (self._run,))}
 
-    def channels_in_doubt(self) -> set[str]:
+    def channels_in_doubt(self) -> dict[str, set[str]]:
         query = (
-            "SELECT DISTINCT channel_sid FROM rows JOIN channels ON channels.id = channel_id "
-            "WHERE state IN ('started', 'in_doubt')"
+            "SELECT channel_sid, key FROM rows JOIN channels ON channels.id = channel_id "
+            "WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed')"
         )
+        found: dict[str, set[str]] = {}
         with _guarded(self._connection, self.path):
-            return {channel for (channel,) in self._connection.execute(query)}
+            for channel, key in self._connection.execute(query):
+                found.setdefault(channel, set()).add(key)
+        return found
 
     def close(self) -> None:
         try:
             self._connection.close()
         finally:
             self._lock.release()
-
-
-_REMEMBERED_CHANNELS = 10_000
-
-
-def open_ledger(path: Path) -> SqliteLedger:
-    """Open an existing ledger for writing and take its lock.
-
-    Raises LedgerRefusedError when there is none at this path or it cannot be used, LedgerHeldError when another
-    process has it.
-    """
-    _require_file(path)
-    refuse_network(path)
-    lock = Lock(path.resolve())
-    try:
-        connection = _connect(path)
-        try:
-            _require_tables(connection, path)
-            prepare(connection, path)
-            _configure(connection, path)
-            return SqliteLedger(connection, path, lock)
-        except BaseException:
-            connection.close()
-            raise
-    except BaseException:
-        lock.release()
-        raise
-
-
-def create_ledger(path: Path) -> None:
-    """Make a new, empty ledger that only its owner can read; it appears whole or not at all.
-
-    Raises LedgerRefusedError when there is one already, LedgerError when it cannot be made.
-    """
-    refuse_network(path)
-    try:
-        _refuse_leftovers(path)
-        descriptor, name = tempfile.mkstemp(".new", f".{path.name}.", path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            connection = _connect(temporary)
-            try:
-                prepare(connection, temporary)
-            finally:
-                connection.close()
-            path.hardlink_to(temporary)  # unlike a rename, this never replaces a ledger made meanwhile
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except FileExistsError:
-        raise LedgerRefusedError(
-            f"{path}: there is a ledger already; leave out --new-ledger to go on with it"
-        ) from None
-    except OSError as exc:
-        raise LedgerError(f"{path}: the ledger cannot be made: {exc.strerror}") from exc
-
-
-def open_readonly(path: Path) -> sqlite3.Connection:
-    """Open a ledger for looking, beside a run or after it.
-
-    Raises LedgerRefusedError when it is none, LedgerError when it cannot be read.
-    """
-    _require_file(path)
-    try:
-        return _look(path, "mode=ro")
-    except LedgerError as exc:
-        # SQLite wants to make its index of the log, which a read-only folder forbids; without a log it needs none
-        why = getattr(exc.__cause__, "sqlite_errorcode", 0) & 0xFF
-        real = path.resolve()
-        if why not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} or real.with_name(f"{real.name}-wal").exists():
-            raise
-        return _look(path, "mode=ro&immutable=1")
-
-
-def _look(path: Path, how: str) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
-    except sqlite3.Error as exc:
-        raise LedgerError(f"{path}: cannot be opened: {exc}") from exc
-    try:
-        connection.execute("PRAGMA busy_timeout = 5000")
-        _require_tables(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _require_file(path: Path) -> None:
-    try:
-        if not path.exists():
-            raise LedgerRefusedError(f"there is no ledger at {path}")
-    except OSError as exc:
-        raise LedgerError(f"{path}: the ledger cannot be reached: {exc.strerror}") from exc
-    if not path.is_file():
-        raise LedgerRefusedError(f"{path}: is not a file, so it is no ledger")
-
-
-def _require_tables(connection: sqlite3.Connection, path: Path) -> None:
-    if check(connection, path) == 0:  # to fill it would be to make a ledger silently
-        raise LedgerRefusedError(
-            f"{path}: is empty, so it is no ledger (was it cut off while it was copied?); restore it, or move it away"
-        )
-
-
-def _refuse_leftovers(path: Path) -> None:
-    """Refuse a place where an earlier ledger's log lies: SQLite would play it back into the new one."""
-    if path.exists():
-        return
-    for suffix in ("-wal", "-journal"):
-        log = path.resolve().with_name(f"{path.resolve().name}{suffix}")
-        if log.exists():
-            raise LedgerRefusedError(
-                f"{log}: is the log of an earlier ledger, whose own file is gone; put that back, or move the log away"
-            )
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        # the journal's thread writes while the main thread opens and closes; never two at once
-        return sqlite3.connect(path.absolute(), isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as exc:
-        raise LedgerError(f"{path}: cannot be opened: {exc}") from exc
-
-
-def _configure(connection: sqlite3.Connection, path: Path) -> None:
-    try:
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if mode != "wal":
-            raise LedgerError(f"{path}: the file system does not allow SQLite's write-ahead log (mode {mode})")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA busy_timeout = 5000")
-    except sqlite3.Error as exc:
-        raise LedgerError(f"{path}: cannot be written: {exc}") from exc
 
 
 @contextmanager

@@ -5,7 +5,8 @@ wherever it stands. Used from the reader's thread; the ledger is only looked at.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import NamedTuple, Self, assert_never
 
 from worker.errors import LedgerError
 from worker.ledger import Finding, Known, Standing, standing_of
-from worker.ledger.sqlite import open_readonly
+from worker.ledger.opening import open_readonly
 from worker.model import Misfit, Row, State
 
 _SEEN = """
@@ -47,11 +48,14 @@ class Surveyed:
 class Survey:
     """Sorts batches of one input, in its order. ledger: None when there is none to compare with.
 
-    names: the input's number in the ledger → how it is called, for messages about two lines.
+    names: the input's number in the ledger → how it is called, for messages about two lines. hand_on: states whose rows
+    are handed on instead of counted, since by their turn they may have changed: the run itself is at work on them.
     """
 
-    def __init__(self, ledger: Path | None, names: dict[int, str]) -> None:
+    def __init__(self, ledger: Path | None, names: dict[int, str], *, hand_on: Collection[State] = ()) -> None:
         self._names = names
+        self._working = threading.Lock()
+        self._hand_on = hand_on
         self._ledger = open_readonly(ledger) if ledger else None
         # an empty name is a private file that SQLite removes by itself
         self._seen = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -61,9 +65,10 @@ class Survey:
 
     def close(self) -> None:
         """Forget the input's keys."""
-        self._seen.close()
-        if self._ledger:
-            self._ledger.close()
+        with self._working:  # a thread may still be at it when its task is gone; closing under it crashes SQLite
+            self._seen.close()
+            if self._ledger:
+                self._ledger.close()
 
     def __enter__(self) -> Self:
         return self
@@ -76,9 +81,13 @@ class Survey:
     def sort(self, batch: Sequence[Row | Misfit]) -> Surveyed:
         """Return the batch, sorted. Raises LedgerError when the ledger, or the disk for the keys, gives out."""
         try:
-            return self._sort(batch)
+            with self._working:
+                return self._sort(batch)
         except sqlite3.Error as exc:
-            raise LedgerError(f"the keys of the input could not be compared: {exc}") from exc
+            raise LedgerError(
+                f"the input's keys could not be compared, with the ledger or in a temporary file: {exc} "
+                "(the folder for temporary files is $SQLITE_TMPDIR, $TMPDIR or /var/tmp)"
+            ) from exc
 
     def _sort(self, batch: Sequence[Row | Misfit]) -> Surveyed:
         keys = {item.key for item in batch if isinstance(item, Row)}
@@ -117,22 +126,25 @@ class Survey:
         }
 
     def _repeated(self, row: Row, first: _First, surveyed: Surveyed) -> None:
-        where = f"{self._names.get(first.source, 'input')}:{first.line}"
+        where = f"the first one is {self._names.get(first.source, 'input')}:{first.line}"
         if row.fingerprint == first.fingerprint:
             surveyed.count("duplicate")
-            kind, code, reason, text = "duplicate", "duplicate", f"the same as {where}, which counts", None
+            kind, code, reason, text = "duplicate", "duplicate", "the same record again", None
         else:
             surveyed.count("rejected")
-            kind, code, reason, text = "rejected", "key_conflict", f"another row has this key: {where}", row.text
-        surveyed.findings.append(Finding(kind, row.source, row.line, row.key, code, reason, text))
+            kind, code, reason, text = "rejected", "key_conflict", "another row of the input has this key", row.text
+        surveyed.findings.append(Finding(kind, row.source, row.line, row.key, code, reason, text, where))
 
     def _place(self, row: Row, known: Known | None, surveyed: Surveyed) -> None:
         standing = standing_of(known, row.fingerprint)
         if standing is not Standing.SEND and known is not None and known.fingerprint != row.fingerprint:
             surveyed.count("changed")
-            where = f"{self._names.get(known.source, 'an earlier input')}:{known.line}"
-            reason = f"other content than the row with this key that is {known.state.value} already ({where}); not sent"
-            surveyed.findings.append(Finding("changed", row.source, row.line, row.key, "changed", reason, row.text))
+            where = f"it was {self._names.get(known.source, 'an earlier input')}:{known.line}"
+            reason = f"other content than the row with this key that is {known.state.value} already; not sent"
+            finding = Finding("changed", row.source, row.line, row.key, "changed", reason, row.text, where)
+            surveyed.findings.append(finding)
+        if known is not None and known.state in self._hand_on:
+            standing = Standing.SEND
         match standing:
             case Standing.SEND:
                 surveyed.send.append(row)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from worker.errors import LedgerError
-from worker.ledger.sqlite import open_readonly
+from worker.ledger.opening import open_readonly
 
 COLUMNS = (
     "key",
@@ -40,8 +40,8 @@ SELECT key, path AS source, line, state, sid, interaction_sid, channel_sid, type
 FROM rows JOIN channels ON channels.id = channel_id JOIN sources ON sources.id = source_id
 """
 _MISFITS = """
-SELECT key, path AS source, line, 'rejected' AS state, NULL, NULL, NULL, NULL, code, reason, NULL, 0,
-    NULL, 0, run_id AS run, NULL, NULL
+SELECT key, path AS source, line, 'rejected' AS state, NULL, NULL, NULL, NULL, code,
+    reason || coalesce(': ' || detail, ''), NULL, 0, NULL, 0, run_id AS run, NULL, NULL
 FROM findings JOIN sources ON sources.id = source_id
 WHERE kind = 'rejected'
 """
@@ -53,7 +53,7 @@ SELECT state, code, reason, count(*) AS count, min(path || ':' || line) AS examp
     UNION ALL
     SELECT 'rejected', code, reason, path, line, run_id FROM findings JOIN sources ON sources.id = source_id
     WHERE kind = 'rejected' AND superseded_by IS NULL
-)
+) WHERE code IS NOT 'not_sent'
 GROUP BY state, code, reason ORDER BY count DESC, state, code, reason
 """
 

@@ -58,8 +58,9 @@ class CsvDecoder:
         where = f"{self._name}: line {line}"
         if "\0" in self.header:
             raise SourceError(f"{where}: the header has a NUL character; is source.encoding right?")
+        seen: dict[str, int] = {}
         for number, column in enumerate(columns, 1):
-            first = columns.index(column) + 1
+            first = seen.setdefault(column, number)
             if not column:
                 raise SourceError(f"{where}: column {number} of the header has no name; give it one, or remove it")
             if first != number:

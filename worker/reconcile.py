@@ -1,0 +1,260 @@
+"""Rows in doubt: which participant of the channel is theirs, if any.
+
+The service lists sids, types and routing, no address and no date. So the only sound method is a set difference within
+one channel that has one unresolved create of ours at most: what is listed, less what the ledger knows, less what was
+there before. Decided in pure code (`decide`); `Reconciler` does the looking.
+"""
+
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import anyio
+
+from worker.config import Doubt as DoubtSettings
+from worker.config import Retry as RetrySettings
+from worker.ledger import Surroundings
+from worker.limiter import Limiter
+from worker.model import Listed, Listing, Row, Unlisted
+
+ROUTING_SIDS = ("task_sid", "worker_sid", "reservation_sid")
+FIRST_LOOKS = (0.0, 1.0, 5.0, 15.0)
+"""When to look, in seconds after the attempt's end, before the settle time ends: most answers are there at once."""
+
+MISSING_CHANNELS = 3
+"""So many channels that cannot be found while none was listed mean that lists are refused."""
+
+
+# ---- deciding -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Exactly this participant is the row's."""
+
+    sid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Nobody new is in the channel. sids: who is."""
+
+    sids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """A person has to decide. candidates: sids that may be the row's."""
+
+    reason: str
+    candidates: tuple[str, ...] = ()
+
+
+Evidence = Adopted | Absent | Undecided
+
+
+def decide(row: Row, listed: Sequence[Listed], around: Surroundings) -> Evidence:
+    """Return what a list says about a row in doubt. Absent is not yet `not created`: the service may still be at it."""
+    if around.unresolved > 1:
+        return Undecided(f"{around.unresolved} rows of this channel are in doubt; a list cannot tell them apart")
+    if any(one.sid is None for one in listed):
+        return Undecided("the list has participants without a sid")
+    new = [one for one in listed if one.sid not in around.known and one.sid not in (around.baseline or ())]
+    candidates = tuple(one.sid for one in new if one.sid is not None)
+    if not new:
+        return Absent(tuple(one.sid for one in listed if one.sid is not None))
+    if len(new) > 1:
+        return Undecided(f"{len(new)} participants could be this row's", candidates)
+    wanted = _routing(row)
+    if contradiction := _contradiction(row, wanted, new[0]):
+        return Undecided(f"the only new participant has another {contradiction}", candidates)
+    if around.baseline is None and not _matches(wanted, new[0].routing):
+        return Undecided("the channel was not listed before, so this may be somebody else's participant", candidates)
+    return Adopted(candidates[0])
+
+
+def _routing(row: Row) -> Mapping[str, Any]:
+    texts = parse_qs(row.body.decode("ascii")).get("RoutingProperties")
+    return json.loads(texts[0]) if texts else {}
+
+
+def _contradiction(row: Row, wanted: Mapping[str, Any], found: Listed) -> str:
+    if found.type is not None and found.type != row.type:
+        return "type"
+    echoed = found.routing or {}
+    for name in ROUTING_SIDS:
+        if wanted.get(name) and echoed.get(name) and wanted[name] != echoed[name]:
+            return name
+    return ""
+
+
+def _matches(wanted: Mapping[str, Any], echoed: Mapping[str, Any] | None) -> bool:
+    return any(wanted.get(name) and wanted[name] == (echoed or {}).get(name) for name in ROUTING_SIDS)
+
+
+# ---- looking --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Doubt:
+    """A row in doubt.
+
+    since: when its attempt ended, or this ledger was opened, in seconds of the event loop.
+    counted: whether this run counted it as in doubt. of_input: whether it is a row of the input. rounds: how often it
+    turned out not to be created and was sent again. looks: how often its channel was listed since.
+    """
+
+    number: int
+    since: float
+    counted: bool = True
+    of_input: bool = True
+    rounds: int = 0
+    looks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NotCreated:
+    """It was certainly not created: sending it again is safe. sids: who is in the channel instead."""
+
+    sids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nothing can be said yet. at: when to look again, in seconds of the event loop."""
+
+    at: float
+
+
+Conclusion = Adopted | NotCreated | Undecided | Later
+
+
+class Lister(Protocol):
+    """What reconciling needs of the API."""
+
+    def list(self, interaction_sid: str, channel_sid: str, departure: "ListDeparture") -> Awaitable[Listing | Unlisted]:
+        """List all participants of a channel."""
+        ...
+
+
+class ListDeparture:
+    """Lists have a rate of their own: the documented limit is per endpoint [docs]."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+
+    async def ready(self) -> None:
+        """Wait for the limiter's grant."""
+        await self._limiter.acquire()
+
+    def left(self) -> None:
+        """A list changes nothing: whether it left makes no difference."""  # noqa: D401
+
+
+class Reconciler:
+    """Lists channels, before their first create and when a row is in doubt.
+
+    on_refused: told once when lists turn out to be refused; from then on there are no baselines, and doubts wait for
+    a person.
+    """
+
+    def __init__(
+        self,
+        api: Lister,
+        limiter: Limiter,
+        doubt: DoubtSettings,
+        retry: RetrySettings,
+        draining: anyio.Event,
+        *,
+        on_refused: Callable[[str], None],
+    ) -> None:
+        self._api = api
+        self._limiter = limiter
+        self._departure = ListDeparture(limiter)
+        self._settings = doubt
+        self._retry = retry
+        self._draining = draining
+        self._on_refused = on_refused
+        self._refused = ""
+        self._missing: set[str] | None = set()
+        self.lists = 0
+
+    @property
+    def wants_baselines(self) -> bool:
+        """Whether a channel is to be listed before its first create."""
+        return self._settings.baseline and self.resolves
+
+    @property
+    def resolves(self) -> bool:
+        """Whether rows in doubt can be resolved by listing."""
+        return self._settings.policy == "reconcile" and not self._refused
+
+    async def baseline(self, row: Row) -> tuple[str, ...] | None:
+        """Return the sids in a row's channel, None when they cannot be had."""
+        listing = await self._list(row)
+        if isinstance(listing, Unlisted) or any(one.sid is None for one in listing.participants):
+            return None
+        return tuple(one.sid for one in listing.participants if one.sid is not None)
+
+    async def look(self, row: Row, doubt: Doubt, around: Surroundings) -> Conclusion:
+        """Look for a row in doubt. Not created takes two lists without it, one of them begun after the settle time."""
+        began = anyio.current_time()
+        listing = await self._list(row)
+        doubt.looks += 1
+        if isinstance(listing, Unlisted):
+            return self._again(doubt, f"its channel cannot be listed: {listing.reason}")
+        evidence = decide(row, listing.participants, around)
+        if not isinstance(evidence, Absent):
+            return evidence
+        if doubt.looks > 1 and began >= doubt.since + self._settings.settle_seconds:
+            return NotCreated(evidence.sids)
+        return Later(self._next(doubt))
+
+    def first_look(self, doubt: Doubt) -> float:
+        """Return when to look for the first time."""
+        return doubt.since + FIRST_LOOKS[0]
+
+    def _next(self, doubt: Doubt) -> float:
+        settled = doubt.since + self._settings.settle_seconds
+        return min(doubt.since + FIRST_LOOKS[doubt.looks], settled) if doubt.looks < len(FIRST_LOOKS) else settled
+
+    def _again(self, doubt: Doubt, reason: str) -> Conclusion:
+        settled = doubt.since + self._settings.settle_seconds
+        if self._refused or anyio.current_time() >= settled:
+            return Undecided(reason)
+        return Later(settled)
+
+    async def _list(self, row: Row) -> Listing | Unlisted:
+        listing: Listing | Unlisted = Unlisted(self._refused, refused=True)
+        for attempt in range(self._retry.attempts):
+            if self._refused or self._draining.is_set():
+                break
+            self.lists += 1
+            listing = await self._api.list(row.interaction_sid, row.channel_sid, self._departure)
+            if isinstance(listing, Listing):
+                self._missing = None
+                return listing
+            if self._is_final(row, listing):
+                return listing
+            wait = listing.retry_after_seconds
+            if wait is None:
+                wait = random.uniform(0, min(self._retry.initial_seconds * 2.0**attempt, self._retry.max_seconds))  # noqa: S311
+            wait = min(wait, self._retry.max_retry_after_seconds)
+            if listing.throttled:
+                self._limiter.pause(wait)
+            with anyio.move_on_after(wait):
+                await self._draining.wait()
+        return listing
+
+    def _is_final(self, row: Row, listing: Unlisted) -> bool:
+        """Tell whether asking again is useless; a channel that is not found says nothing about other channels."""
+        if listing.missing and self._missing is not None:
+            self._missing.add(row.channel_sid)
+        if listing.refused or (self._missing is not None and len(self._missing) >= MISSING_CHANNELS):
+            self._refused = f"lists are refused: {listing.reason}"
+            self._on_refused(listing.reason)
+            return True
+        return listing.missing

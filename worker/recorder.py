@@ -1,0 +1,102 @@
+"""Recording what a run does with a row: durable in the ledger first, then in the tally, then told to who watches."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import anyio
+
+from worker.errors import LedgerError
+from worker.journal import Journal
+from worker.ledger import Asked, Baseline, Entry, Intent, Known, Standing, standing_of
+from worker.model import Cause, InDoubt, Retry, Row, Settlement, Tally
+
+RECORD_SECONDS = 30.0
+"""How long a record may take to become durable before the ledger counts as dead."""
+
+
+class Observer(Protocol):
+    """Is told what happens, for the log and the screen; must not fail and must not wait."""
+
+    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
+        """Take note that a row was certainly not processed and will be tried again after a wait."""
+        ...
+
+    def row_settled(self, row: Row, settlement: Settlement) -> None:
+        """Take note that a row came to its outcome, and that this is durable."""
+        ...
+
+    def doubt_resolved(self, row: Row, how: str) -> None:
+        """Take note that a list showed what became of a row in doubt."""
+        ...
+
+    def doubt_undecided(self, row: Row, reason: str) -> None:
+        """Take note that only a person can say what became of a row in doubt."""
+        ...
+
+    def lists_refused(self, reason: str) -> None:
+        """Take note that channels cannot be listed: no baselines from now on, and doubts wait for a person."""
+        ...
+
+    def run_stopping(self, cause: Cause) -> None:
+        """Take note that the run will end before its input does."""
+        ...
+
+
+class Recorder:
+    """Records, whatever else happens, but not for ever: each record is shielded from cancellation and bounded in time.
+
+    Every method raises LedgerError when the ledger does not take the record.
+    """
+
+    def __init__(self, journal: Journal, tally: Tally, observer: Observer) -> None:
+        self._journal = journal
+        self._tally = tally
+        self._observer = observer
+
+    async def intend(self, row: Row, intent: Intent, baseline: Baseline | None = None) -> int | Asked | None:
+        """Record an intent. Returns the row's number, what has to come first, or None: the ledger forbids it, and the
+        row was counted where it stands.
+        """  # noqa: D205 - the three answers are one sentence
+        try:
+            # a cancellation here would leave an intent that nobody settles: a doubt about a row that never left
+            with _recording():
+                answer = await self._journal.intend(intent, baseline)
+        except BaseException:
+            self._tally.not_sent += not row.number
+            raise
+        if isinstance(answer, Known):
+            self._count_refused(answer, row)
+            return None
+        return answer
+
+    def _count_refused(self, known: Known, row: Row) -> None:
+        if not row.number:
+            standing = standing_of(known, row.fingerprint)
+            self._tally.add(known.state.value if standing is Standing.SEND else standing.value)
+
+    async def settle(self, row: Row, settlement: Settlement, number: int) -> None:
+        """Record an outcome and count it."""
+        try:
+            with _recording():
+                await self._journal.settle(number, settlement)
+        except BaseException:
+            # what the ledger holds is `started` or `in_doubt`, and both read as in doubt
+            if not settlement.ends_doubt:
+                self._tally.settle(InDoubt("unrecorded", "the outcome was not recorded"), of_input=not row.number)
+            raise
+        self._tally.settle(settlement.outcome, of_input=not row.number)
+        self._observer.row_settled(row, settlement)
+
+    async def note(self, entry: Entry) -> None:
+        """Record what asks for no answer."""
+        with _recording():
+            await self._journal.note([entry])
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    with anyio.CancelScope(shield=True, deadline=anyio.current_time() + RECORD_SECONDS) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise LedgerError(f"the ledger did not take a record within {RECORD_SECONDS:g} s")
