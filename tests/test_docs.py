@@ -137,12 +137,12 @@ async def test_the_first_import_of_the_readme_works_as_written(tmp_path: Path) -
     (tmp_path / "export.csv").write_text(HEADER + rows)
     block = PAGES["README.md"].partition("## Your first import")[2].partition("\n## ")[0]
     lines = [line.partition("#")[0].strip() for line in block.splitlines() if line.startswith("    flex-import")]
-    assert [line.split()[1] for line in lines] == ["check", "run", "run", "status", "export"]
+    assert [line.split()[1] for line in lines] == ["check", "run", "run", "status", "failures", "export"]
     emulator = Emulator()
     async with serve(emulator) as base_url:
         env = {**CREDENTIALS, "FLEX_IMPORT__API__BASE_URL": base_url, "FLEX_IMPORT__LIMITS__RATE_PER_SECOND": "inf"}
         ended = [await flex_import(*shlex.split(line)[1:], cwd=tmp_path, env=env) for line in lines]
-    assert [one.code for one in ended] == [0, 6, 0, 0, 0], [one.err for one in ended]
+    assert [one.code for one in ended] == [0, 6, 0, 0, 0, 0], [one.err for one in ended]
     assert "10 created" in ended[1].out
     assert "15 created + 10 already done" in ended[2].out
     assert emulator.stats.arrived == 25

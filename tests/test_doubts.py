@@ -209,6 +209,25 @@ async def test_an_existing_member_after_a_lost_attempt_is_adopted(bench: Bench) 
     assert (found["sid"], found["reconciled"]) == (late[0].sid, 1)
 
 
+async def test_a_member_whose_sid_nobody_knows_closes_its_channel_for_this_run(bench: Bench) -> None:
+    """Its participant would be the only new one for the next row that is lost, and be taken for that row's."""
+    first_row, second = row(1), row(2, 1)
+
+    def respond(wanted: Row, attempt: int) -> Answer:
+        if wanted.key == second.key or attempt == 1:
+            return LOST_BEFORE
+        late = Listed(sid("UT", first_row.key), wanted.type, None)
+        bench.service.late.setdefault(wanted.channel_sid, []).append(late)
+        bench.service.list_answer = Unlisted("status 500")
+        return error(409, 50433)
+
+    bench.service.respond = respond
+    tally = await bench.run([first_row, second])
+    assert (tally.existed, tally.not_sent) == (1, 1)
+    assert bench.service.attempts[second.key] == 0
+    assert bench.adds_up()
+
+
 async def test_a_drain_leaves_doubts_as_they_are(bench: Bench) -> None:
     """Nobody waits a settle time out while the run is stopping."""
     bench.doubt = DoubtSettings(settle_seconds=600)

@@ -281,3 +281,8 @@ async def test_the_settings_say_whether_to_list(policy: str, *, baseline: bool, 
     """doubt.policy and doubt.baseline."""
     reconciler = Bench(policy=policy, baseline=baseline).reconciler
     assert (reconciler.resolves, reconciler.wants_baselines) == (resolves, wants)
+
+
+def test_a_participant_that_is_listed_twice_is_one() -> None:
+    """A page that shifts while it is read shows its last entry again on the next one."""
+    assert decide(wanted(), [listed(), listed()], around()) == Adopted(OURS)

@@ -117,6 +117,10 @@ class Doubts:
                 assert_never(conclusion)
         return False
 
+    def close_channel(self, row: Row) -> None:
+        """Send nothing more to a channel in this run: it has a participant of ours whose sid nobody knows."""
+        self.held.setdefault(row.channel_sid, set())
+
     # ---- inside -----------------------------------------------------------------------------------------------------
 
     def _set_aside(self, row: Row, doubt: Doubt, at: float) -> bool:

@@ -5,7 +5,7 @@ before a row's first byte leaves, an outcome before its channel is released.
 """
 
 import sys
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -61,7 +61,12 @@ def handed_on(reconciler: Reconciler) -> Collection[State]:
 
 
 class Pipeline:
-    """One run's moving parts. limit: rows to send at most, None for all."""
+    """One run's moving parts.
+
+    limit: rows to send at most, None for all. earlier: states of earlier runs' rows to be sent first, from their stored
+    records. resend: whether a row in doubt that was not created is sent again, or only recorded as failed. attempts,
+    max_in_doubt: as in `Doubts`.
+    """
 
     def __init__(
         self,
@@ -77,6 +82,8 @@ class Pipeline:
         limit: int | None = None,
         attempts: int = 6,
         max_in_doubt: int = 0,
+        earlier: Sequence[State] = (State.FAILED,),
+        resend: bool = True,
     ) -> None:
         self._ledger = ledger
         self._journal = journal
@@ -100,7 +107,8 @@ class Pipeline:
             attempts=attempts,
             most=max_in_doubt,
         )
-        self._doubts.send = self._send
+        self._doubts.send = self._send if resend else None
+        self._earlier_states = earlier
         self._reading = anyio.CancelScope()
         self._sent = 0
         self._unqueued = 0
@@ -181,8 +189,9 @@ class Pipeline:
         else:
             self._doubts.held = await self._journal.call(self._ledger.channels_in_doubt)
             self._tally.remain_in_doubt(sum(map(len, self._doubts.held.values())))
-        async for row in self._stored(State.FAILED):
-            await self._put_earlier(row)
+        for state in self._earlier_states:
+            async for row in self._stored(state):
+                await self._put_earlier(row)
 
     async def _stored(self, state: State) -> AsyncGenerator[Row, None]:
         after = 0
@@ -241,11 +250,11 @@ class Pipeline:
     def _may_begin(self, row: Row) -> bool:
         if self._sent == self._limit and not self._stop.ending.is_set():
             self._stop.end(Cause(Exit.STOPPED, f"stopped after {self._limit:,} rows, as --limit says"))
-        in_doubt = self._doubts.held.get(row.channel_sid, set())
-        if not self._stop.ending.is_set() and not in_doubt:
+        in_doubt = self._doubts.held.get(row.channel_sid)
+        if not self._stop.ending.is_set() and in_doubt is None:
             return True
         if not row.number:
-            self._tally.add("in_doubt" if row.key in in_doubt else "not_sent")
+            self._tally.add("in_doubt" if in_doubt and row.key in in_doubt else "not_sent")
         return False
 
     async def _begin(self, row: Row, *, parked: bool) -> int | None:
@@ -273,9 +282,12 @@ class Pipeline:
             verdict = await self._submitter.submit(submission)
             if isinstance(verdict, Halt):
                 self._drain(Cause(Exit.HALTED, f"halted: {verdict.reason} ({verdict.code})"))
-            elif isinstance(verdict, Existed) and rounds and (sid := await self._doubts.find(row, number)):
-                submission.outcome = Created(sid)  # an earlier attempt made it after all
-                reconciled = True
+            elif isinstance(verdict, Existed) and rounds:  # an earlier attempt made it after all
+                if sid := await self._doubts.find(row, number):
+                    submission.outcome = Created(sid)
+                    reconciled = True
+                else:
+                    self._doubts.close_channel(row)  # a later doubt would take that participant for its own
         finally:
             await self._recorder.settle(row, replace(submission.settlement(), reconciled=reconciled), number)
         self._heed(row, submission.outcome, answered=isinstance(submission.answer, Reply))

@@ -62,7 +62,8 @@ def decide(row: Row, listed: Sequence[Listed], around: Surroundings) -> Evidence
         return Undecided(f"{around.unresolved} rows of this channel are in doubt; a list cannot tell them apart")
     if any(one.sid is None for one in listed):
         return Undecided("the list has participants without a sid")
-    new = [one for one in listed if one.sid not in around.known and one.sid not in (around.baseline or ())]
+    distinct = {one.sid: one for one in listed}.values()  # a page that shifts while it is read shows one twice
+    new = [one for one in distinct if one.sid not in around.known and one.sid not in (around.baseline or ())]
     candidates = tuple(one.sid for one in new if one.sid is not None)
     if not new:
         return Absent(tuple(one.sid for one in listed if one.sid is not None))

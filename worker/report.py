@@ -129,7 +129,7 @@ def as_text(account: Account) -> str:
         lines.append(_line("unread", tally.unread, ""))
     lines.append(f"  {'identity':<12}{'holds' if account.identity_holds else 'DOES NOT HOLD':>11}   {_sum(tally)}")
     lines.append("")
-    left_over = [f"{count:,} {state.value.replace('_', ' ')}" for state, count in tally.earlier.items() if count]
+    left_over = [f"{count:,} {state.value.replace('_', ' ')}" for state in State if (count := tally.earlier.get(state))]
     if left_over:
         lines += _folded(
             f"  earlier     {', '.join(left_over)}: rows that earlier runs left in doubt or failed", indent=14

@@ -20,6 +20,7 @@ _STDIN = "\0stdin"
 
 IMPORT = Group.create_ordered("Import")
 LOOK = Group.create_ordered("Look")
+DECIDE = Group.create_ordered("Decide")
 CARE = Group.create_ordered("Care")
 
 app = App(
@@ -43,6 +44,11 @@ def _flag(text: str, *names: str) -> Parameter:
 
 Quiet = Annotated[bool, _flag("Print nothing when all is well.", "--quiet", "-q")]
 Json = Annotated[bool, _flag("Print the result as one JSON object.", "--json")]
+
+
+Rate = Annotated[str | None, Parameter(help="Requests a second at most: 15, 900/m, inf.")]
+Concurrency = Annotated[int | None, Parameter(help="Requests in flight at most.")]
+BaseUrl = Annotated[str | None, Parameter(help="Another address of the API: an emulator's, a proxy's.")]
 
 
 @app.command(group=IMPORT)
@@ -71,10 +77,10 @@ def run(
     *,
     config: ConfigFile = None,
     ledger: LedgerFile = None,
-    rate: Annotated[str | None, Parameter(help="Requests a second at most: 15, 900/m, inf.")] = None,
-    concurrency: Annotated[int | None, Parameter(help="Requests in flight at most.")] = None,
+    rate: Rate = None,
+    concurrency: Concurrency = None,
     limit: Annotated[int | None, Parameter(help="Stop after sending this many rows.")] = None,
-    base_url: Annotated[str | None, Parameter(help="Another address of the API: an emulator's, a proxy's.")] = None,
+    base_url: BaseUrl = None,
     new_ledger: Annotated[bool, _flag("Make the ledger; refused when there is one.")] = False,
     yes: Annotated[bool, _flag("Do not ask.", "--yes", "-y")] = False,
     accept_target: Annotated[bool, _flag("Go on although the ledger belongs to another target.")] = False,
@@ -109,6 +115,94 @@ def status(*, config: ConfigFile = None, ledger: LedgerFile = None, quiet: Quiet
     from worker.cli.looking import show_status
 
     return show_status(config, ledger, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=IMPORT)
+def retry(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    state: Annotated[
+        list[State] | None, Parameter(negative="", help="rejected, parked or failed; may be repeated.")
+    ] = None,
+    rate: Rate = None,
+    concurrency: Concurrency = None,
+    base_url: BaseUrl = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Send rejected, parked and failed rows again, from their stored records.
+
+    Example: flex-import retry --state parked
+    """
+    from worker.cli.importing import work_on_ledger
+    from worker.cli.wiring import configure
+
+    states = state or [State.REJECTED, State.PARKED, State.FAILED]
+    if unfit := [one.value for one in states if one not in {State.REJECTED, State.PARKED, State.FAILED}]:
+        raise ConfigError(f"--state: {unfit[0]}: only rejected, parked and failed rows can be sent again")
+    limits = {"rate_per_second": rate, "concurrency": concurrency}
+    settings = configure(config, ledger, {"limits": limits, "api": {"base_url": base_url}})
+    return work_on_ledger("retry", settings, states, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=DECIDE)
+def reconcile(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    base_url: BaseUrl = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Resolve rows in doubt by listing their channels; sends nothing.
+
+    Example: flex-import reconcile
+    """
+    from worker.cli.importing import work_on_ledger
+    from worker.cli.wiring import configure
+
+    settings = configure(config, ledger, {"api": {"base_url": base_url}})
+    return work_on_ledger("reconcile", settings, (), quiet=quiet, json_wanted=json)
+
+
+@app.command(group=DECIDE)
+def resolve(
+    *keys: str,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    base_url: BaseUrl = None,
+    created: Annotated[str | None, Parameter(help="It exists, and this is its sid.")] = None,
+    not_created: Annotated[bool, _flag("It does not exist; the next run sends it.")] = False,
+    file: Annotated[Path | None, Parameter(name="--from", help="A CSV with the columns key and sid.")] = None,
+) -> int:
+    """Record your decision about rows in doubt, by key or the beginning of one.
+
+    Example: flex-import resolve 164b10bd --not-created
+    """
+    from worker.cli.deciding import resolve_rows
+    from worker.cli.wiring import configure
+
+    settings = configure(config, ledger, {"api": {"base_url": base_url}})
+    return resolve_rows(keys, settings, created=created, not_created=not_created, file=file)
+
+
+@app.command(group=LOOK)
+def failures(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    state: Annotated[
+        State | None, Parameter(help="Only this state; in_doubt shows each row with its candidates.")
+    ] = None,
+) -> int:
+    """Show what needs something, in groups.
+
+    Example: flex-import failures --state in_doubt
+    """
+    from worker.cli.looking import show_failures
+
+    return show_failures(config, ledger, state=state.value if state else None)
 
 
 @app.command(group=LOOK)

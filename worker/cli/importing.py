@@ -15,7 +15,7 @@ import structlog
 from yarl import URL
 
 from worker.api import Api
-from worker.cli.wiring import LedgerChoice, obtain_ledger, say, shown, tell
+from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger, say, shown, tell
 from worker.config import Config, Credentials, is_loopback, read_credentials
 from worker.errors import LedgerError
 from worker.intake import Intake
@@ -43,15 +43,24 @@ SWITCH_SECONDS = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What was ordered on the command line, checked."""
+    """What was ordered on the command line, checked. earlier, resend: as in `Pipeline`."""
 
+    command: str
     config: Config
     credentials: Credentials
     mapper: Mapper
-    choice: LedgerChoice
+    choice: LedgerChoice | None
     inputs: Sequence[Input]
     limit: int | None
-    silent: bool
+    earlier: Sequence[State]
+    resend: bool
+    quiet: bool
+    json_wanted: bool
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is said while it works."""
+        return self.quiet or self.json_wanted
 
 
 def run_files(
@@ -62,12 +71,47 @@ def run_files(
     Raises WorkerError for what stops it before anything is sent.
     """
     settings = config.settings
-    credentials = read_credentials(os.environ)
-    mapper = Mapper(settings.mapping, settings.source.key)
-    inputs = find_inputs(files)
+    order = _Order(
+        "run",
+        config,
+        read_credentials(os.environ),
+        Mapper(settings.mapping, settings.source.key),
+        choice,
+        find_inputs(files),
+        limit,
+        earlier=(State.FAILED,),
+        resend=True,
+        quiet=quiet,
+        json_wanted=json_wanted,
+    )
+    return _carry_out(order)
+
+
+def work_on_ledger(command: str, config: Config, states: Sequence[State], *, quiet: bool, json_wanted: bool) -> int:
+    """Resolve the rows in doubt of a ledger, and send those in some states again; returns the exit code.
+
+    states: none means that nothing is sent. Raises WorkerError for what stops it before that.
+    """
+    order = _Order(
+        command,
+        config,
+        read_credentials(os.environ),
+        Mapper(None),
+        None,
+        (),
+        None,
+        earlier=states,
+        resend=bool(states),
+        quiet=quiet,
+        json_wanted=json_wanted,
+    )
+    return _carry_out(order)
+
+
+def _carry_out(order: _Order) -> int:
+    settings, config = order.config.settings, order.config
     file = str(config.beside(settings.log.file)) if settings.log.file else ""
-    log = configure(form=settings.log.format, level=settings.log.level, file=file, quiet=quiet)
-    order = _Order(config, credentials, mapper, choice, inputs, limit, silent=quiet or json_wanted)
+    log = configure(form=settings.log.format, level=settings.log.level, file=file, quiet=order.quiet)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         account = anyio.run(_import, order)
@@ -76,9 +120,9 @@ def run_files(
             with suppress(OSError):
                 log.close()
     code = account.exit_code
-    if json_wanted:
+    if order.json_wanted:
         tell(json.dumps(as_json(account)))
-    elif not quiet or code is not Exit.DONE:
+    elif not order.quiet or code is not Exit.DONE:
         tell(as_text(account))
     return code
 
@@ -87,7 +131,10 @@ async def _import(order: _Order) -> Account:
     settings = order.config.settings
     async with Intake(order.inputs, settings.source, order.mapper) as intake:
         input_rows = await intake.count()
-        ledger = obtain_ledger(order.config, order.credentials, order.mapper, order.choice)
+        if order.choice is None:
+            ledger = open_own_ledger(order.config, order.credentials)
+        else:
+            ledger = obtain_ledger(order.config, order.credentials, order.mapper, order.choice)
         try:
             return await _Run(order, ledger, Tally(input_rows)).send(intake)
         finally:
@@ -103,7 +150,7 @@ class _Run:
         self._ledger = ledger
         self._tally = tally
         self._stop = Stop()
-        self._number = ledger.start_run("run")
+        self._number = ledger.start_run(order.command)
         self._limiter = Limiter(self._settings.limits.rate_per_second)
         self._list_limiter = Limiter(self._settings.limits.list_rate_per_second)
         self._queue = RowQueue(self._settings.source.queue_rows)
@@ -171,6 +218,8 @@ class _Run:
             limit=self._order.limit,
             attempts=self._settings.retry.attempts,
             max_in_doubt=self._settings.stop.max_in_doubt,
+            earlier=self._order.earlier,
+            resend=self._order.resend,
         )
 
     async def _drive(self, pipeline: Pipeline, intake: Intake, survey: Survey, journal: Journal) -> None:

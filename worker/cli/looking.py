@@ -12,7 +12,7 @@ from typing import TextIO
 
 from worker.cli.wiring import configure, shown, tell
 from worker.errors import ConfigError
-from worker.ledger.view import COLUMNS, Group, Run, View
+from worker.ledger.view import COLUMNS, Group, InDoubt, Run, View
 from worker.model import Exit, State
 from worker.report import group_lines, printable
 
@@ -74,6 +74,40 @@ def _time(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def show_failures(config: Path | None, ledger: Path | None, *, state: str | None) -> int:
+    """Print what needs something, in groups; rows in doubt one by one, with their candidates. Returns exit code 0."""
+    path = configure(config, ledger, {}).ledger_path
+    with View(path) as view:
+        if state == State.IN_DOUBT:
+            tell(printable("\n".join(_doubt_lines(view.in_doubt()))))
+            return Exit.DONE
+        groups = [group for group in view.groups() if state is None or group.state == state]
+    if not groups:
+        tell("nothing needs anything")
+    for group in groups:
+        known = f"{group.code} " if group.code.isdigit() else ""
+        tell(printable(f"{group.rows:>7,}  {group.state.replace('_', ' '):<9} {known}{group.reason}"))
+        tell(printable(f"{'':>19}for example {shown(group.example)}"))
+    return Exit.DONE
+
+
+def _doubt_lines(doubts: Sequence[InDoubt]) -> list[str]:
+    lines = [f"{len(doubts):,} rows in doubt: they may exist, and nothing more is sent to their channels"]
+    for one in doubts:
+        lines += [
+            "",
+            f"{one.key}  {one.type}, {shown(one.place)}",
+            f"  {one.interaction_sid} {one.channel_sid}",
+            f"  {one.reason}",
+            *(f"  may be {sid}" for sid in one.candidates),
+        ]
+    if doubts:
+        key = doubts[0].key
+        lines += ["", "Look again  flex-import reconcile", f"Decide      flex-import resolve {key} --created UT…"]
+        lines.append(f"            flex-import resolve {key} --not-created")
+    return lines
 
 
 def export_rows(

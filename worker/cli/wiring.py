@@ -66,6 +66,18 @@ def obtain_ledger(config: Config, credentials: Credentials, mapper: Mapper, choi
     return ledger
 
 
+def open_own_ledger(config: Config, credentials: Credentials) -> SqliteLedger:
+    """Open the ledger for a command that reads no input; it must exist, and be of this target."""
+    ledger = open_ledger(config.ledger_path)
+    try:
+        binding = binding_of(config, credentials, Mapper(None))
+        ledger.bind(binding, accept_target=False, accept_new_keys=False, target_only=True)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
 def shown(path: str) -> str:
     """Return a path the way a person would type it in this folder."""
     with suppress(OSError):  # the folder may be gone meanwhile

@@ -30,7 +30,7 @@ from worker.ledger import (
     SourceFile,
     Surroundings,
 )
-from worker.ledger.binding import Binding, compare
+from worker.ledger.binding import TARGET_FIELDS, Binding, compare
 from worker.ledger.lock import Identity, Lock
 from worker.model import Created, Row, Settlement, State, state_of
 
@@ -45,6 +45,10 @@ ON CONFLICT (key) DO UPDATE SET
     http_status = NULL, request_id = NULL, started_at = excluded.started_at, settled_at = NULL
 WHERE rows.state NOT IN {_BARRIERS} AND rows.run_id <> excluded.run_id
 RETURNING id
+"""
+_REFUSAL = f"""
+SELECT key, fingerprint, state, source_id, line FROM rows
+WHERE key = ? AND (state IN {_BARRIERS} OR run_id = ?)
 """
 _PAYLOAD = "INSERT OR REPLACE INTO payloads (row_id, record, request) VALUES (?, ?, ?)"
 _SETTLE = """
@@ -100,14 +104,20 @@ class SqliteLedger:
         with _guarded(self._connection, self.path):
             return self._connection.execute(_CRASHED, (_now(),)).rowcount
 
-    def bind(self, binding: Binding, *, accept_target: bool, accept_new_keys: bool) -> None:
-        """Bind the ledger at its first use, or compare; raises LedgerRefusedError for a difference not accepted."""
+    def bind(self, binding: Binding, *, accept_target: bool, accept_new_keys: bool, target_only: bool = False) -> None:
+        """Bind the ledger at its first use, or compare; raises LedgerRefusedError for a difference not accepted.
+
+        target_only: for what reads no input, so that its keys do not matter.
+        """
+        wanted = binding.fields()
+        if target_only:
+            wanted = {field: value for field, value in wanted.items() if field in TARGET_FIELDS}
         with _guarded(self._connection, self.path):
             known: dict[str, str] = dict(self._connection.execute("SELECT field, value FROM binding"))
-            same = known.items() >= binding.fields().items()  # which spares counting millions of rows
+            same = known.items() >= wanted.items()  # which spares counting millions of rows
             done, kept = (0, 0) if same else self._connection.execute(_HELD).fetchone()
             changed = compare(
-                known, binding.fields(), done, kept=kept, accept_target=accept_target, accept_new_keys=accept_new_keys
+                known, wanted, done, kept=kept, accept_target=accept_target, accept_new_keys=accept_new_keys
             )
             self._connection.executemany("INSERT OR REPLACE INTO binding VALUES (?, ?)", changed.items())
 
@@ -159,7 +169,7 @@ class SqliteLedger:
         match entry:
             case Intent(row, baseline_first):
                 if baseline_first and self._lacks_baseline(row):
-                    return BASELINE_FIRST
+                    return self._refusal(row) or BASELINE_FIRST
                 return self._intend(row, now)
             case Baseline(row, sids):
                 execute(_BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
@@ -191,12 +201,20 @@ class SqliteLedger:
         values = (row.key, row.fingerprint, self._run, row.source, row.line, channel, row.type, now)
         found = execute(_INTENT, values).fetchone()
         if found is None:
-            known = execute("SELECT key, fingerprint, state, source_id, line FROM rows WHERE key = ?", (row.key,))
-            key, fingerprint, state, source, line = known.fetchone()
-            return Known(key, fingerprint, State(state), source, line)
+            refusal = self._refusal(row)
+            if refusal is None:
+                raise LedgerError(f"{self.path}: the intent of row {row.key} was neither taken nor refused")
+            return refusal
         number: int = found[0]
         execute(_PAYLOAD, (number, row.text, row.body))
         return number
+
+    def _refusal(self, row: Row) -> Known | None:
+        found = self._connection.execute(_REFUSAL, (row.key, self._run)).fetchone()
+        if found is None:
+            return None
+        key, fingerprint, state, source, line = found
+        return Known(key, fingerprint, State(state), source, line)
 
     def _lacks_baseline(self, row: Row) -> bool:
         query = "SELECT 1 FROM baselines WHERE channel_id = ? AND run_id = ?"

@@ -1,5 +1,6 @@
 """Looking at a ledger, beside a run or after it, without disturbing it. Streams; never loads a ledger into memory."""
 
+import json
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,16 @@ GROUP BY state, code, reason ORDER BY count DESC, state, code, reason
 """
 
 
+_IN_DOUBT = """
+SELECT rows.id, key, path || ':' || line, interaction_sid, channel_sid, type,
+    coalesce(looks.reason, rows.reason), coalesce(candidates, '[]')
+FROM rows JOIN channels ON channels.id = channel_id JOIN sources ON sources.id = source_id
+    LEFT JOIN looks ON looks.row_id = rows.id
+WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed') AND substr(key, 1, ?) = ?
+ORDER BY rows.id
+"""
+
+
 class Group(NamedTuple):
     """Rows that need something for the same reason. example: `path:line` of one of them."""
 
@@ -66,6 +77,19 @@ class Group(NamedTuple):
     reason: str
     rows: int
     example: str
+
+
+class InDoubt(NamedTuple):
+    """A row in doubt, with what the last look at it found. candidates: sids that may be its participant."""
+
+    number: int
+    key: str
+    place: str
+    interaction_sid: str
+    channel_sid: str
+    type: str
+    reason: str
+    candidates: tuple[str, ...]
 
 
 class Run(NamedTuple):
@@ -129,6 +153,18 @@ class View:
         """Return what needs something, the largest group first."""
         with self._reading() as connection:
             return [Group(*found) for found in connection.execute(_GROUPS)]
+
+    def in_doubt(self, beginning: str = "") -> list[InDoubt]:
+        """Return the rows in doubt whose key begins so, in the order in which they were first sent."""
+        with self._reading() as connection:
+            found = connection.execute(_IN_DOUBT, (len(beginning), beginning)).fetchall()
+        return [InDoubt._make((*row[:-1], tuple(json.loads(row[-1])))) for row in found]
+
+    def key_of(self, sid: str) -> str | None:
+        """Return the key of the row whose participant has this sid, or None."""
+        with self._reading() as connection:
+            found = connection.execute("SELECT key FROM rows WHERE sid = ?", (sid,)).fetchone()
+        return str(found[0]) if found else None
 
     def export(self, states: Sequence[str] = (), run: int | None = None) -> Generator[tuple[Any, ...], None, None]:
         """Yield the columns of `COLUMNS` for each row, in the order in which rows were first sent.
