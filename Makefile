@@ -56,7 +56,7 @@ fix: .venv/.dev ## Format, and repair what ruff can repair
 
 .PHONY: test
 test: .venv/.dev ## All tests, with branch coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(ARGS)
 
 .PHONY: bench-memory
 bench-memory: .venv/.dev ## Peak memory at 10,000 and at 1,000,000 rows (a quarter of an hour)
@@ -65,3 +65,11 @@ bench-memory: .venv/.dev ## Peak memory at 10,000 and at 1,000,000 rows (a quart
 .PHONY: clean
 clean: ## Remove what make run and make test left (the ledger of make run too)
 	@rm -rf run .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: torture
+torture: .venv/.dev ## Kill, freeze and stop real imports while everything goes wrong (seven minutes; ARGS="--rows 500 --kills 10")
+	@$(BIN)/python -m tests.torture $(ARGS)
+
+.PHONY: mutants
+mutants: .venv/.dev ## Put deliberate bugs into copies of the code: the tests must notice each (two minutes)
+	@$(BIN)/python -m tests.mutants $(ARGS)

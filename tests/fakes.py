@@ -57,6 +57,7 @@ class FakeService:
     lists: Counter[str] = field(default_factory=Counter)
     list_answer: Listing | Unlisted | None = None
     late: dict[str, list[Listed]] = field(default_factory=dict)
+    echo: Callable[[Listed], Listed] = lambda listed: listed
     arrived: anyio.Event = field(default_factory=anyio.Event)
     hold: anyio.Event | None = None
 
@@ -78,7 +79,7 @@ class FakeService:
             if answer is not LOST_BEFORE and (isinstance(answer, Lost) or answer.status < 300):
                 self.made[row.key] += 1
                 where = self.late if answer is LOST_LATE else self.present
-                where.setdefault(row.channel_sid, []).append(Listed(sid("UT", row.key), row.type, None))
+                where.setdefault(row.channel_sid, []).append(self.echo(Listed(sid("UT", row.key), row.type, None)))
             await anyio.sleep(self.seconds)
             if self.hold is not None:
                 await self.hold.wait()

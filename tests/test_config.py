@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.config import Config, is_loopback, load, read_credentials
+from worker.config import Config, is_loopback, load
+from worker.credentials import read_credentials
 from worker.errors import ConfigError
 
 Flags = Mapping[str, Mapping[str, Any]]

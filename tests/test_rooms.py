@@ -22,6 +22,7 @@ TABLE: dict[str, frozenset[str]] = {
     # room: the worker's rooms, and the other projects' packages, that it may import besides the standard library
     "errors": frozenset(),
     "model": frozenset(),
+    "credentials": frozenset({"errors", "pydantic"}),
     "config": frozenset({"errors", "pydantic", "pydantic_settings", "yarl"}),
     "template": frozenset({"errors"}),
     "payload": frozenset({"config", "errors", "model", "template", "pydantic", "yarl"}),

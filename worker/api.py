@@ -5,13 +5,14 @@ after the row was allowed to leave, and from then on every fault means `Lost`. A
 grant, so that slow handshakes do not bunch requests behind it.
 """
 
+import asyncio
 import base64
 import json
 import re
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -31,6 +32,9 @@ from worker.model import Answer, Listed, Listing, Lost, NotSent, Reply, Row, Unl
 
 _MAX_BODY_BYTES = 1 << 20
 _CONNECTIONS = 3
+_LOOP_ROUNDS = 2
+"""Rounds of the event loop after which what a connection had to say before it was asked is known."""
+
 _MAX_PAGE_BYTES = 16 << 20
 _PAGE_SIZE = 1000
 _MAX_PAGES = 100
@@ -93,6 +97,8 @@ class _Connector(aiohttp.TCPConnector):
                 return connection
             try:
                 await passage.ready()
+                for _ in range(_LOOP_ROUNDS):
+                    await asyncio.sleep(0)
             except BaseException:
                 connection.release()
                 raise
@@ -109,8 +115,8 @@ class Api:
     """The calls of the Flex API that a run uses. An async context manager; one per run.
 
     base_url: origin without a path. user, secret: HTTP Basic [docs]. concurrency: connections at most. Timeouts in
-    seconds; the read timeout is total, from the first byte sent to the last one read. Raises ConfigError for a CA
-    bundle that cannot be loaded.
+    seconds; the read timeout is total, from the first byte sent to the last one read. proxy, trust_environment: as in
+    `_proxy_for`. Raises ConfigError for a CA bundle that cannot be loaded and for a proxy that is no address.
     """
 
     def __init__(
@@ -130,7 +136,7 @@ class Api:
         self._concurrency = concurrency
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
         self._read_timeout = read_timeout
-        self._proxy, self._proxy_auth = _proxy_for(base_url, proxy, trust_environment=trust_environment)
+        self._proxy, self._proxy_headers = _proxy_for(base_url, proxy, trust_environment=trust_environment)
         self._ssl = _tls(ca_bundle)
         token = base64.b64encode(f"{user}:{secret}".encode()).decode("ascii")
         self._headers = {
@@ -170,7 +176,7 @@ class Api:
             try:
                 # the headers are given with each request: a session's own would go to a proxy, secret and all
                 async with request(
-                    headers=self._headers, allow_redirects=False, proxy=self._proxy, proxy_auth=self._proxy_auth
+                    headers=self._headers, allow_redirects=False, proxy=self._proxy, proxy_headers=self._proxy_headers
                 ) as response:
                     return await _read(response, max_bytes)
             except (aiohttp.ClientError, OSError) as exc:
@@ -283,20 +289,27 @@ def _tls(ca_bundle: str) -> ssl.SSLContext:
         raise ConfigError(f"api.ca_bundle: {ca_bundle}: cannot be loaded: {exc}") from exc
 
 
-def _proxy_for(base_url: str, proxy: str, *, trust_environment: bool) -> tuple[URL | None, aiohttp.BasicAuth | None]:
-    """Return the proxy's address and its credentials apart, so that no message can show them.
+def _proxy_for(base_url: str, proxy: str, *, trust_environment: bool) -> tuple[URL | None, dict[str, str]]:
+    """Return the proxy's address, and apart from it a header with its credentials, so that no message can show them.
 
     trust_environment: whether HTTPS_PROXY and NO_PROXY count when no proxy is named. aiohttp could look there itself,
-    but would read ~/.netrc, too, for every request.
+    but would read ~/.netrc, too, for every request. Raises ConfigError, which does not show the value either.
     """
     url = URL(base_url)
-    if not proxy and trust_environment and not proxy_bypass(url.host or ""):
+    name = "api.proxy"
+    if not proxy and trust_environment and not proxy_bypass(f"{url.host_subcomponent}:{url.port}"):
+        name = f"{url.scheme.upper()}_PROXY"
         proxy = getproxies().get(url.scheme, "")
     if not proxy:
-        return None, None
-    found = URL(proxy)
-    auth = aiohttp.BasicAuth(found.user, found.password or "") if found.user else None
-    return found.with_user(None), auth
+        return None, {}
+    with suppress(ValueError):
+        found = URL(proxy)
+        user, password = found.user or "", found.password or ""
+        # aiohttp makes Proxy-Authorization of it, in a CONNECT and in a plain request alike
+        known = {"Authorization": aiohttp.encode_basic_auth(user, password)} if user or password else {}
+        if found.scheme in {"http", "https"} and found.host and found.port and (user + password).isprintable():
+            return found.origin(), known
+    raise ConfigError(f"{name}: must be an http:// or https:// address, as http://proxy.example:3128")
 
 
 def _reason(exc: BaseException) -> str:

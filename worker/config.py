@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,9 +18,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -63,6 +63,18 @@ def _known_host(url: str) -> str:
     if parsed.scheme == "http" and not is_loopback(parsed.host):
         raise ValueError("credentials are sent over plain http to this machine only; use https://")
     return str(parsed.origin())
+
+
+def _known_proxy(url: str) -> str:
+    """Refuse what is no proxy's address; the value may hold a password, so no message shows it."""
+    try:
+        parsed = URL(url)
+        known = not url or (parsed.scheme in {"http", "https"} and bool(parsed.host) and bool(parsed.port))
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("must be an http:// or https:// address, as http://proxy.example:3128")
+    return url
 
 
 def is_loopback(host: str) -> bool:
@@ -110,7 +122,13 @@ class Api(_Section):
     connect_timeout_seconds: Seconds = 10
     read_timeout_seconds: Seconds = 30
     ca_bundle: str = ""
-    proxy: str = ""
+    proxy: Annotated[str, AfterValidator(_known_proxy)] = ""
+
+    @model_validator(mode="after")
+    def _stays_here(self) -> Self:
+        if self.url.startswith("http:") and self.proxy and not is_loopback(URL(self.proxy).host or ""):
+            raise ValueError("proxy: credentials for a plain http base_url would go to another machine in clear")
+        return self
 
     @property
     def url(self) -> str:
@@ -365,32 +383,3 @@ def _describe(
 def _hint(word: str, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
-
-
-class Credentials(NamedTuple):
-    """What the API is told about who we are. The secret shows itself only when asked for."""
-
-    user: str
-    secret: SecretStr
-    account_sid: str | None
-
-
-def read_credentials(environ: Mapping[str, str]) -> Credentials:
-    """Read them from the environment; an API key is preferred to the account's token when both are there.
-
-    Raises ConfigError naming the variables to set.
-    """
-    account = environ.get("TWILIO_ACCOUNT_SID") or None
-    key = environ.get("TWILIO_API_KEY")
-    key_secret = environ.get("TWILIO_API_SECRET") or environ.get("TWILIO_API_KEY_SECRET")
-    token = environ.get("TWILIO_AUTH_TOKEN")
-    if key and key_secret:
-        return Credentials(key, SecretStr(key_secret), account)
-    if account and token:
-        return Credentials(account, SecretStr(token), account)
-    missing = "TWILIO_API_SECRET" if key else "TWILIO_AUTH_TOKEN" if account else ""
-    found = f"{'TWILIO_API_KEY' if key else 'TWILIO_ACCOUNT_SID'} is set, {missing} is not. " if missing else ""
-    raise ConfigError(
-        f"credentials are missing: {found}Set TWILIO_API_KEY and TWILIO_API_SECRET (and TWILIO_ACCOUNT_SID), "
-        "or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, in the environment"
-    )

@@ -32,6 +32,14 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
+def show_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Make control characters visible, as JSON does by itself: data must not steer a terminal."""
+    for name, value in event.items():
+        if isinstance(value, str) and name != "exception":
+            event[name] = "".join(one if one.isprintable() else repr(one)[1:-1] for one in value)
+    return event
+
+
 def _redacted(name: str, value: Any) -> Any:
     if name.lower() in _PRIVATE:
         return "***"
@@ -52,12 +60,12 @@ def configure(*, form: str, level: str, file: str, quiet: bool = False) -> TextI
     stream = None
     if file:
         try:
-            stream = open(file, "a", encoding="utf-8", buffering=1, opener=_for_owner)  # noqa: SIM115 - the run's
+            stream = open(file, "a", encoding="utf-8", errors="backslashreplace", buffering=1, opener=_for_owner)  # noqa: SIM115 - the run's
         except OSError as exc:
             raise ConfigError(f"log.file: {file}: cannot be opened: {exc.strerror}") from exc
     as_json = form == "json" or (form == "auto" and bool(file))
     renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(ensure_ascii=not file)  # a terminal obeys some of what is not ASCII
         if as_json
         else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, sort_keys=False)
     )
@@ -72,6 +80,7 @@ def configure(*, form: str, level: str, file: str, quiet: bool = False) -> TextI
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             redact,
             structlog.processors.format_exc_info,
+            *([] if as_json else [show_controls]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(lowest),

@@ -37,6 +37,7 @@ class Moment:
     concurrency: int
     in_flight: int
     waiting: int
+    stopping: bool = False
 
 
 class Pace:
@@ -109,7 +110,9 @@ def as_panel(moment: Moment, pace: float, now: datetime) -> RenderableType:
     doing += [
         f"  sending {pace:.1f}/s of {moment.rate:g}   in flight {moment.in_flight} of {moment.concurrency}",
         f"  waiting for a channel {moment.waiting:,}   retries {tally.retries:,}   429s {tally.throttled:,}",
-        "  Ctrl-C: finish what is in flight and stop; run it again to go on",
+        "  Ctrl-C: cut what is in flight; it would be in doubt"
+        if moment.stopping
+        else "  Ctrl-C: finish what is in flight and stop; run it again to go on",
     ]
     return Group(head, counts, *(Text(line, no_wrap=True, overflow="ellipsis") for line in doing))
 
@@ -121,8 +124,8 @@ async def show(look: Callable[[], Moment], *, interactive: bool) -> None:
     frame = FRAME_SECONDS if live else LINE_SECONDS
     holder: AbstractContextManager[object] = live or nullcontext()
     pace.at(anyio.current_time(), look().tally.requests)
-    with holder:
-        while True:
+    with suppress(OSError, ValueError), holder:  # nobody is left who wants to know: the run goes on
+        while sys.stderr is not None:
             await anyio.sleep(frame)
             moment = look()
             now = datetime.now().astimezone()
@@ -130,5 +133,4 @@ async def show(look: Callable[[], Moment], *, interactive: bool) -> None:
             if live:
                 live.update(as_panel(moment, speed, now), refresh=True)
             else:
-                with suppress(OSError, ValueError):  # who has closed stderr does not want to know
-                    print(as_line(moment, speed, now), file=sys.stderr, flush=True)  # noqa: T201 - the display is its job
+                print(as_line(moment, speed, now), file=sys.stderr, flush=True)  # noqa: T201 - the display is its job

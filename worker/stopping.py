@@ -57,6 +57,13 @@ async def heed_signals(
                 tasks.start_soon(_cut_later, cut, grace_seconds)
 
 
+def ignore_further(stop: Stop) -> None:
+    """Ignore the signals once a run that one of them stopped is over: its account is still to be given."""
+    if any(cause.exit in SIGNALS.values() for cause in stop.causes):
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
 async def _cut_later(cut: anyio.CancelScope, grace_seconds: float) -> None:
     await anyio.sleep(grace_seconds)
     cut.cancel()

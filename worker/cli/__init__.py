@@ -3,11 +3,13 @@
 Heavy rooms are imported by the command that needs them, so that `--help` and `status` start at once.
 """
 
+import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -17,6 +19,9 @@ from worker.model import Exit, State
 
 _STDIN = "\0stdin"
 """Stands for a lone `-` while the words are parsed; no argument can hold a NUL, so nothing else is meant by it."""
+
+_FIRST_OWN = 3
+"""The descriptors before it are the standard streams'."""
 
 IMPORT = Group.create_ordered("Import")
 LOOK = Group.create_ordered("Look")
@@ -251,8 +256,33 @@ def _stdin(words: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its code."""
-    sys.exit(call(sys.argv[1:] if arguments is None else arguments))
+    """Run one command and exit with its code, whatever has become of the standard streams."""
+    _replace_closed_streams()
+    code = call(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        _let_go(stream)
+    sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """Occupy the numbers of closed standard streams: a ledger opened as number 2 would get what is meant for stderr."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < _FIRST_OWN:
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - the process's
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: a name that is no text must not end a run
+
+
+def _let_go(stream: TextIO | None) -> None:
+    """Flush a stream; what cannot be written any more must not become the exit code 120 of the interpreter."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def call(arguments: Sequence[str]) -> int:

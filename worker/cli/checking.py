@@ -106,7 +106,9 @@ def _as_text(found: _Findings, config: Config, inputs: Sequence[Input], ledger: 
     notes = {
         "already_done": f"in ledger {shown(str(ledger))}",
         "duplicate": "the same record again; the first one counts",
-        "rejected": f"in {len(found.groups)} groups" if found.groups else "by the API, in earlier runs",
+        "rejected": f"in {len(found.groups)} group{'s' if len(found.groups) > 1 else ''}"
+        if found.groups
+        else "by the API, in earlier runs",
         "in_doubt": "in earlier runs; never sent again blindly",
         "changed": "since they were sent; the ledger keeps them as they were",
     }

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.cli.wiring import open_own_ledger, tell
-from worker.config import Config, read_credentials
+from worker.config import Config
+from worker.credentials import read_credentials
 from worker.errors import ConfigError
 from worker.ledger import Decision, Entry, Settle
 from worker.ledger.sqlite import SqliteLedger

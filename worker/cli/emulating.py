@@ -1,10 +1,10 @@
 """`emulator`: a Flex API on this machine, until it is stopped."""
 
 import signal
-import sys
 
 import anyio
 
+from worker.cli.wiring import say, tell
 from worker.emulator import Behaviour, Emulator, Fault, serve
 from worker.errors import ConfigError
 from worker.model import Exit
@@ -33,6 +33,8 @@ def behave(latency: float, rate: float | None, concurrency: int | None, faults: 
 
 def serve_emulator(port: int, behaviour: Behaviour, *, remember: bool) -> int:
     """Serve on 127.0.0.1 until SIGINT or SIGTERM. Raises ConfigError when the port is taken."""
+    if not 0 <= port < 1 << 16:
+        raise ConfigError(f"--port: {port} is no port; it must be between 0 and 65535")
     try:
         anyio.run(_serve, port, Emulator(behaviour, remember=remember))
     except OSError as exc:
@@ -43,14 +45,12 @@ def serve_emulator(port: int, behaviour: Behaviour, *, remember: bool) -> int:
 async def _serve(port: int, emulator: Emulator) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with serve(emulator, port=port) as base_url:
-            print(base_url, flush=True)
-            print(
+            tell(base_url)
+            say(
                 "Any credentials will do. In another terminal:\n"
                 "  export TWILIO_ACCOUNT_SID=AC0 TWILIO_AUTH_TOKEN=0\n"
                 f"  flex-import run FILE --base-url {base_url} --ledger try.db\n"
-                f"What it has made: curl {base_url}/emulator/truth    Ctrl-C ends it and forgets everything.",
-                file=sys.stderr,
-                flush=True,
+                f"What it has made: curl {base_url}/emulator/truth    Ctrl-C ends it and forgets everything."
             )
             async for _ in signals:
                 break

@@ -16,7 +16,8 @@ from yarl import URL
 
 from worker.api import Api
 from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger, say, shown, tell
-from worker.config import Config, Credentials, is_loopback, read_credentials
+from worker.config import Config, is_loopback
+from worker.credentials import Credentials, read_credentials
 from worker.errors import LedgerError
 from worker.intake import Intake
 from worker.journal import Journal
@@ -34,7 +35,7 @@ from worker.report import Account, as_json, as_text
 from worker.rowqueue import RowQueue
 from worker.screen import Moment, show
 from worker.source import Input, find_inputs
-from worker.stopping import Stop, heed_signals
+from worker.stopping import Stop, heed_signals, ignore_further
 from worker.submit import Submitter
 
 SWITCH_SECONDS = 0.0005
@@ -110,11 +111,12 @@ def work_on_ledger(command: str, config: Config, states: Sequence[State], *, qui
 
 def _carry_out(order: _Order) -> int:
     settings, config = order.config.settings, order.config
+    api = _api(config, order.credentials)
     file = str(config.beside(settings.log.file)) if settings.log.file else ""
     log = configure(form=settings.log.format, level=settings.log.level, file=file, quiet=order.quiet)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        account = anyio.run(_import, order)
+        account = anyio.run(_import, order, api)
     finally:
         if log:
             with suppress(OSError):
@@ -127,7 +129,23 @@ def _carry_out(order: _Order) -> int:
     return code
 
 
-async def _import(order: _Order) -> Account:
+def _api(config: Config, credentials: Credentials) -> Api:
+    """Return the API of this import; what its settings cannot be shows here, before anything is made."""
+    settings = config.settings
+    return Api(
+        settings.api.url,
+        credentials.user,
+        credentials.secret.get_secret_value(),
+        concurrency=settings.limits.concurrency,
+        connect_timeout=settings.api.connect_timeout_seconds,
+        read_timeout=settings.api.read_timeout_seconds,
+        ca_bundle=str(config.beside(settings.api.ca_bundle)) if settings.api.ca_bundle else "",
+        proxy=settings.api.proxy,
+        trust_environment=not is_loopback(URL(settings.api.url).host or ""),
+    )
+
+
+async def _import(order: _Order, api: Api) -> Account:
     settings = order.config.settings
     async with Intake(order.inputs, settings.source, order.mapper) as intake:
         input_rows = await intake.count()
@@ -136,7 +154,7 @@ async def _import(order: _Order) -> Account:
         else:
             ledger = obtain_ledger(order.config, order.credentials, order.mapper, order.choice)
         try:
-            return await _Run(order, ledger, Tally(input_rows)).send(intake)
+            return await _Run(order, api, ledger, Tally(input_rows)).send(intake)
         finally:
             ledger.close()
 
@@ -144,8 +162,9 @@ async def _import(order: _Order) -> Account:
 class _Run:
     """One run on an open ledger."""
 
-    def __init__(self, order: _Order, ledger: SqliteLedger, tally: Tally) -> None:
+    def __init__(self, order: _Order, api: Api, ledger: SqliteLedger, tally: Tally) -> None:
         self._order = order
+        self._api = api
         self._settings = order.config.settings
         self._ledger = ledger
         self._tally = tally
@@ -162,24 +181,13 @@ class _Run:
         self._announce()
         began = time.monotonic()
         await self._pump(intake)
+        ignore_further(self._stop)
         account = self._account(time.monotonic() - began)
         structlog.get_logger().info("run.finished", **as_json(account))
         return account
 
     async def _pump(self, intake: Intake) -> None:
-        settings = self._settings
-        host = URL(settings.api.url).host or ""
-        api = Api(
-            settings.api.url,
-            self._order.credentials.user,
-            self._order.credentials.secret.get_secret_value(),
-            concurrency=settings.limits.concurrency,
-            connect_timeout=settings.api.connect_timeout_seconds,
-            read_timeout=settings.api.read_timeout_seconds,
-            ca_bundle=str(self._order.config.beside(settings.api.ca_bundle)) if settings.api.ca_bundle else "",
-            proxy=settings.api.proxy,
-            trust_environment=not is_loopback(host),
-        )
+        settings, api = self._settings, self._api
         reconciler = Reconciler(
             api,
             self._list_limiter,
@@ -236,6 +244,7 @@ class _Run:
                 concurrency,
                 self._tally.in_flight,
                 self._queue.waiting,
+                self._stop.ending.is_set(),
             )
 
         async with anyio.create_task_group() as aside:

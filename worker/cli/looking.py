@@ -1,6 +1,7 @@
 """`status` and `export`: looking at a ledger, beside a run or after it."""
 
 import csv
+import io
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_w
         groups = [group._replace(example=shown(group.example)) for group in view.groups()]
     if json_wanted:
         tell(json.dumps(_as_object(path, counts, run)))
-    elif not quiet:
+    elif not quiet or groups:
         tell(printable(_as_text(path, counts, run, groups)))
     return Exit.DONE
 
@@ -119,6 +120,8 @@ def export_rows(
     """
     if form not in {"csv", "ndjson"}:
         raise ConfigError(f'--format: "{form}" is not one of csv, ndjson')
+    if not output:
+        raise ConfigError("--output: is empty: is a variable not set?")
     path = configure(config, ledger, {}).ledger_path
     _refuse_ledger(output, path)
     with View(path) as view, _opened(output) as stream, closing(view.export(states, run)) as rows:
@@ -137,25 +140,38 @@ def export_rows(
 
 def _refuse_ledger(output: str, ledger: Path) -> None:
     """An export that replaces the ledger would be the end of every promise."""  # noqa: D401
-    target, kept = Path(output).resolve(), ledger.resolve()
-    if output != "-" and target.parent == kept.parent and target.name.startswith(kept.name):
+    target, kept = os.path.realpath(output), os.path.realpath(ledger)
+    if output != "-" and target in {f"{kept}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", ".lock")}:
         raise ConfigError(f"--output: {output}: is the ledger, or belongs to it; name another file")
+
+
+@contextmanager
+def _stdout() -> Iterator[TextIO]:
+    """Yield stdout for an export; whoever stops reading, as `| head` does, has what was wanted."""
+    if sys.stdout is None:
+        raise ConfigError("--output: stdout is closed; name a file")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="strict")  # as in a file, whatever the terminal's is
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return
+    except OSError as exc:
+        raise ConfigError(f"--output: stdout cannot be written: {exc.strerror}") from exc
 
 
 @contextmanager
 def _opened(output: str) -> Iterator[TextIO]:
     """Open the output; a file appears under its name only when it is whole."""
     if output == "-":
-        try:
-            yield sys.stdout
-            sys.stdout.flush()
-        except BrokenPipeError:  # as in `| head`: what was wanted was had
-            sys.stdout = None  # the interpreter must not flush it again
+        with _stdout() as stream:
+            yield stream
         return
-    path = Path(output).resolve()
-    if path.exists() and not path.is_file():
+    given, path = Path(output), Path(os.path.realpath(output))
+    if given.exists() and not given.is_file():
         try:
-            with path.open("w", encoding="utf-8", newline="") as stream:
+            with given.open("w", encoding="utf-8", newline="") as stream:
                 yield stream
         except OSError as exc:
             raise ConfigError(f"--output: {output}: cannot be written: {exc.strerror}") from exc

@@ -11,7 +11,8 @@ from typing import Any
 
 from yarl import URL
 
-from worker.config import Config, Credentials, is_loopback, load
+from worker.config import Config, is_loopback, load
+from worker.credentials import Credentials
 from worker.errors import LedgerRefusedError
 from worker.ledger.binding import Binding, target_of
 from worker.ledger.opening import create_ledger, open_ledger
@@ -52,7 +53,11 @@ def obtain_ledger(config: Config, credentials: Credentials, mapper: Mapper, choi
     elif not path.exists():
         if not loopback and not (_at_terminal() and (choice.yes or _agreed(config, path))):
             raise LedgerRefusedError(_no_ledger(config, path))
-        create_ledger(path)
+        try:
+            create_ledger(path)
+        except LedgerRefusedError:
+            if not path.exists():  # otherwise another run has made it at this moment, and its lock decides
+                raise
     ledger = open_ledger(path)
     try:
         ledger.bind(
@@ -110,18 +115,19 @@ def tell(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        sys.stdout = None  # the interpreter must not flush it again
+        pass
+    except OSError as exc:
+        say(f"warning: the result could not be printed: {exc.strerror}")
 
 
 def _at_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def _agreed(config: Config, path: Path) -> bool:
-    print(
+    say(
         f"There is no ledger at {path} yet, so every row of the input will be sent\n"
-        f"to {config.settings.api.url}. Without an old ledger that is right for a first import only.",
-        file=sys.stderr,
+        f"to {config.settings.api.url}. Without an old ledger that is right for a first import only."
     )
     print("Make a new ledger and begin? [y/N] ", end="", file=sys.stderr, flush=True)
     # the event loop would swallow the first Ctrl-C while it waits for this answer

@@ -84,7 +84,10 @@ class Identity:
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
-        self._opened = path.stat()
+        try:
+            self._opened = path.stat()
+        except OSError as exc:
+            raise LedgerError(f"{path}: the ledger cannot be reached: {exc.strerror}") from exc
         if self._opened.st_nlink > 1:
             raise LedgerRefusedError(
                 f"{path}: has {self._opened.st_nlink} names (hard links), so that two processes could use it at once; "

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from worker.errors import LedgerError, LedgerRefusedError
-from worker.ledger.lock import Lock, refuse_network
+from worker.ledger.lock import Identity, Lock, refuse_network
 from worker.ledger.schema import MIGRATIONS, check, prepare
 from worker.ledger.sqlite import SqliteLedger
 
@@ -24,7 +24,8 @@ def open_ledger(path: Path) -> SqliteLedger:
     refuse_network(path)
     lock = Lock(path.resolve())
     try:
-        _remove_leftovers(path)
+        _remove_leftovers(path.resolve())
+        Identity(path)  # refuses before anything is written
         connection = _connect(path)
         try:
             _require_tables(connection, path)
@@ -102,8 +103,9 @@ def _look(path: Path, how: str) -> sqlite3.Connection:
 def _remove_leftovers(path: Path) -> None:
     """Remove the other name that a ledger has when its making was cut off between its two names."""
     try:
-        for other in path.parent.glob(f".{path.name}.*.new"):
-            if other.samefile(path):
+        for other in path.parent.iterdir():  # a name may hold what means something in a pattern
+            name = other.name
+            if name.startswith(f".{path.name}.") and name.endswith(".new") and other.samefile(path):
                 other.unlink()
     except OSError:
         return  # whoever opens it looks at its names next

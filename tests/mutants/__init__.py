@@ -1,0 +1,1 @@
+"""Deliberate bugs: each breaks one promise, and the tests named with it must notice."""

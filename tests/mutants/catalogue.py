@@ -1,0 +1,262 @@
+"""The deliberate bugs. `old` stands exactly once in its file; where the code has moved on, the entry has to follow.
+
+A name says what the code does then. The tests are those that must fail: the ones that prove the promise, not merely
+the first that stumble.
+"""
+
+from dataclasses import dataclass
+
+CRASHES = "tests/test_crash_points.py::test_a_row_is_made_once_wherever_the_process_dies"
+PROMISES = "tests/mutants/test_promises.py"
+LEDGER = "tests/test_ledger_sqlite.py::TestSqliteLedger"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug: in this file, `new` stands for `old`. tests: at least one of them fails, and none without the bug."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    # ---- what an answer means
+    Mutant(
+        "a lost answer is sent again",
+        "worker/verdict.py",
+        'return InDoubt("lost", reason)',
+        'return Retry("lost", reason)',
+        ("tests/test_verdict.py::test_what_never_left_is_tried_again_and_what_was_lost_is_in_doubt",),
+    ),
+    Mutant(
+        "a 500 is sent again",
+        "worker/verdict.py",
+        'return InDoubt(name, "the service failed: may exist")',
+        'return Retry(name, "the service failed")',
+        ("tests/test_verdict.py::test_a_known_code_decides_whatever_the_status",),
+    ),
+    Mutant(
+        "a gateway's 502 is sent again",
+        "worker/verdict.py",
+        'return InDoubt(code, f"status {status}: may exist", stranger=not is_ours)',
+        'return Retry(code, f"status {status}")',
+        ("tests/test_verdict.py::test_without_a_known_code_the_status_decides",),
+    ),
+    Mutant(
+        "a success without a sid is a failure",
+        "worker/verdict.py",
+        'return InDoubt("no_sid", "accepted, without a participant\'s sid: probably exists", stranger=not is_ours)',
+        'return Failed("no_sid", "accepted, without a participant\'s sid", stranger=not is_ours)',
+        ("tests/test_verdict.py::test_a_2xx_without_a_participant_s_sid_is_in_doubt",),
+    ),
+    Mutant(
+        "whatever broke was never sent",
+        "worker/api.py",
+        'return Lost(f"the connection broke before the answer: {reason}") if passage.left else NotSent(reason)',
+        "return NotSent(reason)",
+        ("tests/test_api.py::test_a_lost_answer_is_lost_whether_or_not_the_row_was_made",),
+    ),
+    # ---- durable before moving on
+    Mutant(
+        "an outcome is recorded without a shield",
+        "worker/recorder.py",
+        "anyio.CancelScope(shield=True, deadline=",
+        "anyio.CancelScope(shield=False, deadline=",
+        (f"{PROMISES}::test_an_outcome_that_is_being_recorded_when_the_run_is_cut_is_counted",),
+    ),
+    Mutant(
+        "a row is sent before its intent is on record",
+        "worker/pipeline.py",
+        "        number = await self._begin(row, parked=closed is not None)\n        if number is None:\n"
+        "            return False\n",
+        "        early = self._submitter.begin(row)\n        await self._submitter.submit(early)\n"
+        "        number = await self._begin(row, parked=closed is not None)\n        if number is None:\n"
+        "            return False\n        await self._recorder.settle(row, early.settlement(), number)\n"
+        "        return False\n",
+        (f"{CRASHES}[the request left, and was made]",),
+    ),
+    Mutant(
+        "a write is answered before it is on the disk",
+        "worker/journal.py",
+        "            group.answers = await self.call(partial(self._ledger.write, group.entries))\n",
+        "            if not any(isinstance(one, Intent) for one in group.entries):\n"
+        "                group.answers = [None] * len(group.entries)\n                group.done.set()\n"
+        "            group.answers = await self.call(partial(self._ledger.write, group.entries))\n",
+        (f"{PROMISES}::test_a_channel_waits_until_the_outcome_before_is_on_the_disk",),
+    ),
+    Mutant(
+        "what a crash left is failed at the next opening",
+        "worker/ledger/sqlite.py",
+        "UPDATE rows SET state = 'in_doubt', code = 'crash'",
+        "UPDATE rows SET state = 'failed', code = 'crash'",
+        (f"{CRASHES}[the request left, and was made]",),
+    ),
+    Mutant(
+        "a row may be begun twice in a run",
+        "worker/ledger/sqlite.py",
+        "WHERE rows.state NOT IN {_BARRIERS} AND rows.run_id <> excluded.run_id\nRETURNING id",
+        "WHERE rows.state NOT IN {_BARRIERS}\nRETURNING id",
+        ("tests/test_pipeline.py::test_a_row_that_fails_again_is_sent_once_in_a_run",),
+    ),
+    Mutant(
+        "a row in doubt is no barrier",
+        "worker/ledger/sqlite.py",
+        "_BARRIERS = \"('started', 'created', 'existed', 'waived', 'in_doubt', 'closed')\"",
+        "_BARRIERS = \"('started', 'created', 'existed', 'waived', 'closed')\"",
+        (f"{PROMISES}::test_the_ledger_itself_refuses_an_intent_for_a_row_in_doubt",),
+    ),
+    Mutant(
+        "two processes share a ledger",
+        "worker/ledger/lock.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        ("tests/test_command.py::test_two_processes_do_not_share_a_ledger",),
+    ),
+    # ---- one unresolved create in a channel
+    Mutant(
+        "rows of one channel are sent at once",
+        "worker/rowqueue.py",
+        "        if channel not in self._held:\n",
+        "        if channel not in self._held or item.line % 2:\n",
+        ("tests/test_pipeline.py::test_one_row_of_a_channel_is_in_flight_at_a_time_in_file_order",),
+    ),
+    Mutant(
+        "a channel in doubt goes on",
+        "worker/doubts.py",
+        "        self.held.setdefault(row.channel_sid, set()).add(row.key)\n",
+        "",
+        ("tests/test_pipeline.py::test_a_row_in_doubt_is_not_sent_again_and_holds_its_channel",),
+    ),
+    Mutant(
+        "several unresolved rows of a channel are resolved together",
+        "worker/reconcile.py",
+        "    if around.unresolved > 1:\n",
+        "    if around.unresolved > 9:\n",
+        ("tests/test_reconcile.py::test_what_cannot_be_told_is_left_to_a_person",),
+    ),
+    # ---- what a list says
+    Mutant(
+        "the baseline is ignored",
+        "worker/reconcile.py",
+        " and one.sid not in (around.baseline or ())]",
+        "]",
+        (
+            "tests/test_reconcile.py::test_the_difference_decides",
+            "tests/test_doubts.py::test_foreign_participants_that_were_there_before_are_not_adopted",
+        ),
+    ),
+    Mutant(
+        "known sids are not subtracted",
+        "worker/reconcile.py",
+        "if one.sid not in around.known and one.sid not in",
+        "if one.sid not in",
+        (
+            "tests/test_reconcile.py::test_the_difference_decides",
+            f"{CRASHES}[the second row was made]",
+        ),
+    ),
+    Mutant(
+        "the baseline is taken again after a crash",
+        "worker/reconcile.py",
+        "        evidence = decide(row, listing.participants, around)\n",
+        "        if not doubt.counted:\n"
+        "            around = around._replace(baseline=frozenset(str(one.sid) for one in listing.participants))\n"
+        "        evidence = decide(row, listing.participants, around)\n",
+        (f"{CRASHES}[the request left, and was made]",),
+    ),
+    Mutant(
+        "the baseline of another run counts",
+        "worker/ledger/sqlite.py",
+        "FROM baselines JOIN rows USING (channel_id, run_id)",
+        "FROM baselines JOIN rows USING (channel_id)",
+        (f"{LEDGER}::test_a_baseline_of_another_run_is_not_a_rows_own",),
+    ),
+    Mutant(
+        "only the first page of a list is read",
+        "worker/api.py",
+        "            if page.next_url is None:\n",
+        "            if page.next_url is None or found:\n",
+        ("tests/test_api.py::test_a_channel_is_listed_to_its_end",),
+    ),
+    Mutant(
+        "a participant of another type is adopted",
+        "worker/reconcile.py",
+        "    if found.type is not None and found.type != row.type:\n",
+        "    if found.type is None:\n",
+        ("tests/test_reconcile.py::test_what_cannot_be_told_is_left_to_a_person",),
+    ),
+    Mutant(
+        "types are filtered before the list is called empty",
+        "worker/reconcile.py",
+        "if one.sid not in around.known and",
+        "if one.type == row.type and one.sid not in around.known and",
+        ("tests/test_reconcile.py::test_emptiness_is_judged_before_any_filter",),
+    ),
+    Mutant(
+        "routing is filtered before the list is called empty",
+        "worker/reconcile.py",
+        "if one.sid not in around.known and",
+        "if not _contradiction(row, _routing(row), one) and one.sid not in around.known and",
+        ("tests/test_reconcile.py::test_emptiness_is_judged_before_any_filter",),
+    ),
+    Mutant(
+        "the settle time is not waited for",
+        "worker/reconcile.py",
+        "if doubt.looks > 1 and began >= doubt.since + self._settings.settle_seconds:",
+        "if doubt.looks > 1:",
+        ("tests/test_reconcile.py::test_absence_is_believed_only_after_the_settle_time",),
+    ),
+    Mutant(
+        "one empty list is enough",
+        "worker/reconcile.py",
+        "if doubt.looks > 1 and began >= doubt.since",
+        "if began >= doubt.since",
+        (f"{PROMISES}::test_one_empty_list_is_not_enough_however_late_it_is",),
+    ),
+    Mutant(
+        "a list that was begun too early is believed",
+        "worker/reconcile.py",
+        "        began = anyio.current_time()\n        listing = await self._list(row)\n",
+        "        listing = await self._list(row)\n        began = anyio.current_time()\n",
+        (f"{PROMISES}::test_a_list_that_was_asked_for_before_the_settle_time_proves_nothing",),
+    ),
+    Mutant(
+        "the settle time does not count from the opening",
+        "worker/pipeline.py",
+        "self._doubts.expect(row, opened)",
+        "self._doubts.expect(row, opened - 3600)",
+        (f"{PROMISES}::test_a_row_of_a_crash_is_not_sent_again_before_the_settle_time_since_the_opening",),
+    ),
+    Mutant(
+        "the settle time counts from the attempt's beginning",
+        "worker/doubts.py",
+        "doubt = Doubt(number, anyio.current_time(), rounds=rounds",
+        "doubt = Doubt(number, anyio.current_time() - 0.3, rounds=rounds",
+        (f"{PROMISES}::test_a_lost_row_is_not_sent_again_before_the_settle_time_since_its_attempt_ended",),
+    ),
+    # ---- ending
+    Mutant(
+        "a drain leaves who waits for a grant",
+        "worker/pipeline.py",
+        "        self._submitter.withdraw()\n",
+        "        self._submitter.begin\n",
+        (f"{PROMISES}::test_a_signal_calls_back_who_waits_for_the_limiter",),
+    ),
+    Mutant(
+        "the account is not compared with the ledger",
+        "worker/report.py",
+        "self.tally.holds() and explained and dict(self.recorded) == self.tally.settled",
+        "self.tally.holds() and explained",
+        ("tests/test_report.py::test_a_ledger_that_counted_otherwise_is_a_bug",),
+    ),
+    Mutant(
+        "the account is not added up",
+        "worker/report.py",
+        "self.tally.holds() and explained and dict",
+        "explained and dict",
+        ("tests/test_report.py::test_a_count_that_is_off_is_a_bug_in_flex_import",),
+    ),
+)

@@ -1,0 +1,68 @@
+"""A real `flex-import run` in a process of its own, to be let down."""
+
+import asyncio
+import json
+import signal
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.commands import Ended, finish, start
+
+ENDS_WITHIN = 240.0
+"""Seconds after which a run that was left alone is stuck."""
+
+
+class Victim:
+    """One process, whose output is read all the time, so that it never waits for us."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._ending = asyncio.create_task(finish(process))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self._process.returncode is not None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; who is gone does not hear it."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait so long, or until it is over; tell whether it is."""
+        await asyncio.wait([self._ending], timeout=seconds)
+        return self._ending.done()
+
+    async def end(self, seconds: float = ENDS_WITHIN) -> Ended:
+        """Return how it ended. Raises TimeoutError when it does not end."""
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(self._ending)
+
+    async def bury(self) -> None:
+        """End it whatever it does, frozen or not."""
+        if not self._ending.done():
+            self.send(signal.SIGKILL)
+        await self._ending
+
+
+@asynccontextmanager
+async def importing(folder: Path, rate: float) -> AsyncIterator[Victim]:
+    """Start an import in a folder; it does not outlive the block."""
+    victim = Victim(await start("run", "in.csv", "--rate", f"{rate:g}", "--json", cwd=folder))
+    try:
+        yield victim
+    finally:
+        await victim.bury()
+
+
+def account_of(ended: Ended) -> dict[str, Any] | None:
+    """Return the account that a run printed, or None when it printed none."""
+    text = ended.out.strip()
+    if not text:
+        return None
+    found: dict[str, Any] = json.loads(text.splitlines()[-1])
+    return found
