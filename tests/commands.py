@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
@@ -40,7 +41,14 @@ async def start(
         stdin=stdin,
         stdout=PIPE,
         stderr=PIPE,
+        preexec_fn=_heed_signals,
     )
+
+
+def _heed_signals() -> None:
+    """Undo what a shell does to commands in the background: they would be born deaf to Ctrl-C, and stay so."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 async def finish(process: Process, given: bytes | None = None) -> Ended:
