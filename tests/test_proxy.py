@@ -167,8 +167,15 @@ async def unresolvable() -> AsyncIterator[str]:
     yield "proxy.invalid:3128"
 
 
-@pytest.mark.parametrize("which", [refusing, failing, absent, unresolvable])
-@pytest.mark.parametrize("variable", ["FLEX_IMPORT__API__PROXY", "HTTPS_PROXY"])
+@pytest.mark.parametrize(
+    ("which", "variable"),
+    [
+        (refusing, "FLEX_IMPORT__API__PROXY"),
+        (failing, "HTTPS_PROXY"),
+        (absent, "FLEX_IMPORT__API__PROXY"),
+        (unresolvable, "HTTPS_PROXY"),
+    ],
+)
 async def test_no_trace_of_an_import_has_the_proxys_password_or_address(
     tmp_path: Path, which: Callable[[], AbstractAsyncContextManager[str]], variable: str
 ) -> None:

@@ -58,6 +58,7 @@ class Account:
     inputs: int
     last_request_at: str | None = None
     causes: Sequence[Cause] = ()
+    ledger_broke: bool = False
     groups: Sequence[tuple[str, str, str, int, str]] = field(default_factory=tuple)
 
     @property
@@ -151,7 +152,7 @@ def printable(text: str) -> str:
 
 
 def _headline(account: Account) -> str:
-    nothing_lost = " Nothing lost." if account.identity_holds else ""
+    nothing_lost = " Nothing lost." if account.identity_holds and not account.ledger_broke else ""
     if account.causes:
         reason = account.reason
         return f"{reason[:1].upper()}{reason[1:]}{'' if reason.endswith(('.', '?', '!')) else '.'}{nothing_lost}"

@@ -20,6 +20,9 @@ from tests.torture.world import Scale
 SMALLER = 5
 """The second and the third phase have so many times fewer rows, and a third of the blows."""
 
+SLOWEST = 20.0
+"""Requests a second, at least."""
+
 HEADINGS = ("phase", "blows", "runs", "made", "created", "reconciled", "refused", "in doubt", "held", "duplicates",
             "wrong", "lost", "most added", "lag s", "seconds")  # fmt: skip
 
@@ -42,14 +45,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 async def torture(rows: int, kills: int, seed: int, folder: Path) -> list[Passed]:
     """Go through all phases."""
-    small, blows = Scale(rows=max(20, rows // SMALLER)), max(1, kills // 3)
-    phases = (
-        ("kill", kill, Scale(rows=rows), kills),
-        ("freeze", freeze, small, blows),
-        ("terminate", terminate, small, blows),
-    )
+    less, blows = max(20, rows // SMALLER), max(1, kills // 3)
+    phases = (("kill", kill, rows, kills), ("freeze", freeze, less, blows), ("terminate", terminate, less, blows))
     passed = []
-    for number, (name, torment, scale, strikes) in enumerate(phases):
+    for number, (name, torment, count, strikes) in enumerate(phases):
+        # slow enough that there is work left for every blow
+        scale = Scale(rows=count, rate=max(SLOWEST, count / strikes))
         passed.append(await undergo(name, torment, scale, strikes, seed=seed + number, folder=folder / name))
         say(f"{name} is over after {passed[-1].seconds:.0f} s, {len(passed[-1].problems)} problems")
     return passed

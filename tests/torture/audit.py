@@ -65,12 +65,14 @@ class Audit:
     """What a comparison found: counts for the table, and a sentence for everything that must not be.
 
     held: rows that were not made because a row of their channel stays in doubt. refused: by the service, for good.
+    unlisted: those in doubt whose channel has no list.
     """
 
     made: int = 0
     created: int = 0
     reconciled: int = 0
     in_doubt: int = 0
+    unlisted: int = 0
     held: int = 0
     refused: int = 0
     duplicates: int = 0
@@ -128,6 +130,7 @@ def _judge(
             _judge_created(found, wanted, kept, made, by_address)
         case "in_doubt":
             found.in_doubt += 1
+            found.unlisted += not wanted.open
             found.doubts.append(f"{wanted.key}, made {len(made)} times: {kept.look if kept else ''}")
         case "rejected" | "parked" if not wanted.open:
             found.refused += 1

@@ -29,8 +29,8 @@ class Scale:
 
     rows: int
     concurrency: int = 16
-    rate: float = 75.0
-    latency: float = 0.1
+    rate: float = 50.0
+    latency: float = 0.15
     settle: float = 3.0
     read_timeout: float = 1.0
     hang: float = 1.5

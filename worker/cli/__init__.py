@@ -34,6 +34,7 @@ app = App(
     version=__version__,
     version_flags=["--version"],
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `call` says so
 )
 
 Files = Annotated[list[str], Parameter(help="CSV or NDJSON files, globs, or - for stdin.")]

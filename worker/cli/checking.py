@@ -50,7 +50,7 @@ class _Findings:
                 group = self.groups.setdefault((finding.code, finding.reason), _Group())
                 group.rows += 1
                 if len(group.examples) < _EXAMPLES:
-                    group.examples.append(f"{names[finding.source]}:{finding.line}")
+                    group.examples.append(f"{shown(names[finding.source])}:{finding.line}")
 
 
 def check_files(
@@ -129,7 +129,7 @@ def _as_text(found: _Findings, config: Config, inputs: Sequence[Input], ledger: 
     rate = config.settings.limits.rate_per_second
     lines += ["", f"Plan   {config.settings.api.url} at {rate:g}/s: at least {duration(found.send / rate)}"]
     if found.send:
-        words = " ".join(source.name for source in inputs[:2]) + (" ..." if len(inputs) > 2 else "")  # noqa: PLR2004
+        words = " ".join(shown(source.name) for source in inputs[:2]) + (" ..." if len(inputs) > 2 else "")  # noqa: PLR2004
         lines.append(f"Next   flex-import run {words}")
     if code:
         lines.append(f"exit {code:d}: {found.counts['rejected']:,} rows would be rejected")

@@ -289,6 +289,7 @@ class _Run:
                 with View(self._ledger.path) as view:
                     groups = [group._replace(example=shown(group.example)) for group in view.groups()]
             except LedgerError as exc:
+                self._ledger_broke = True
                 self._stop.end(Cause(Exit.HALTED, f"halted: {exc}"))
         account = Account(
             run=self._number,
@@ -299,6 +300,7 @@ class _Run:
             inputs=sum(source.path is not None for source in self._order.inputs),
             last_request_at=_rfc3339(self._tally.last_request) if self._tally.last_request else None,
             causes=self._stop.causes,
+            ledger_broke=self._ledger_broke,
             groups=groups,
         )
         try:

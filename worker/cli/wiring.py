@@ -86,8 +86,8 @@ def open_own_ledger(config: Config, credentials: Credentials) -> SqliteLedger:
 def shown(path: str) -> str:
     """Return a path the way a person would type it in this folder."""
     with suppress(OSError):  # the folder may be gone meanwhile
-        return path.removeprefix(f"{Path.cwd()}/")
-    return path
+        path = path.removeprefix(f"{Path.cwd()}/")
+    return path.replace("\n", "\\n")  # a name must not look like lines of ours
 
 
 def binding_of(config: Config, credentials: Credentials, mapper: Mapper) -> Binding:

@@ -297,9 +297,9 @@ class SqliteLedger:
                 finding.kind,
                 finding.key,
                 finding.code,
-                finding.reason,
+                _storable(finding.reason),
                 finding.record,
-                finding.detail,
+                finding.detail and _storable(finding.detail),
             ),
         )
 
