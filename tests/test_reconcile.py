@@ -286,3 +286,28 @@ async def test_the_settings_say_whether_to_list(policy: str, *, baseline: bool, 
 def test_a_participant_that_is_listed_twice_is_one() -> None:
     """A page that shifts while it is read shows its last entry again on the next one."""
     assert decide(wanted(), [listed(), listed()], around()) == Adopted(OURS)
+
+
+@virtual_time
+async def test_being_throttled_uses_up_no_attempt_of_a_list() -> None:
+    """A busy account must not cost a channel its baseline: it is asked for until it comes, within the budget."""
+    bench = Bench()
+    bench.service.list_answer = Unlisted("too many requests", throttled=True, retry_after_seconds=1)
+
+    async def relent() -> None:
+        await anyio.sleep(9.5)
+        bench.service.list_answer = None
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(relent)
+        assert await bench.reconciler.baseline(wanted()) == ()
+    assert bench.service.lists.total() == 11
+
+
+@virtual_time
+async def test_a_list_that_is_throttled_for_ever_is_given_up_with_the_budget() -> None:
+    """Every wait has a bound."""
+    bench = Bench()
+    bench.service.list_answer = Unlisted("too many requests", throttled=True, retry_after_seconds=100)
+    assert await bench.reconciler.baseline(wanted()) is None
+    assert anyio.current_time() == pytest.approx(900)

@@ -230,9 +230,9 @@ class Reconciler:
 
     async def _list(self, row: Row) -> Listing | Unlisted:
         listing: Listing | Unlisted = Unlisted(self._refused, refused=True)
-        for attempt in range(self._retry.attempts):
-            if self._refused or self._draining.is_set():
-                break
+        deadline = anyio.current_time() + self._retry.budget_seconds
+        failures = looks = 0
+        while not self._refused and not self._draining.is_set():
             self.lists += 1
             listing = await self._api.list(row.interaction_sid, row.channel_sid, self._departure)
             if isinstance(listing, Listing):
@@ -242,8 +242,13 @@ class Reconciler:
                 return listing
             wait = listing.retry_after_seconds
             if wait is None:
-                wait = random.uniform(0, min(self._retry.initial_seconds * 2.0**attempt, self._retry.max_seconds))  # noqa: S311
+                longest = min(self._retry.initial_seconds * 2.0 ** min(looks, 30), self._retry.max_seconds)
+                wait = random.uniform(0, longest)  # noqa: S311 - spreads load, keeps no secret
+            looks += 1
+            failures += not listing.throttled  # being throttled says nothing about the channel: it uses up no attempt
             wait = min(wait, self._retry.max_retry_after_seconds)
+            if failures >= self._retry.attempts or anyio.current_time() + wait > deadline:
+                break
             if listing.throttled:
                 self._limiter.pause(wait)
             with anyio.move_on_after(wait):

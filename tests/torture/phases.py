@@ -20,6 +20,9 @@ from worker.model import Exit
 RUNS = 12
 """How often an import is run again at the end, at most; it is over when it has nothing left, or gets no further."""
 
+IDLE_RUNS = 10
+"""So many runs that ended before a blow mean that there is nothing left to do."""
+
 FEW = 3
 """So many rows may stay in doubt whatever the scale: an answer and a baseline may both go wrong."""
 
@@ -31,13 +34,16 @@ _SPARE_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Ordeal:
-    """One phase while it lasts. blows: times that it was killed, frozen or stopped while it was really at work."""
+    """One phase while it lasts.
+
+    blows: times that it was killed, frozen or stopped while it was really at work. idle: runs that ended before one.
+    """
 
     world: World
     folder: Path
     base_url: str
     blows: int = 0
-    missed: int = 0
+    idle: int = 0
     most_added: int = 0
     runs: int = 0
     lag: float = 0.0
@@ -183,17 +189,15 @@ async def _kill_after(ordeal: Ordeal, blows: int, wait: Callable[[Victim], Await
             victim.send(signal.SIGKILL)
             ended = await victim.end()
         if over:
+            ordeal.idle += 1
             ordeal.check_account(ended)
-        if over or ordeal.busy == busy:
-            ordeal.missed += 1
-        else:
-            ordeal.blows += 1
+        ordeal.blows += not over and ordeal.busy > busy
         ordeal.check_added(count_states(ordeal.ledger)["started"], "SIGKILL")
 
 
 def _hopeless(ordeal: Ordeal, blows: int) -> bool:
-    """Tell whether most blows come too early or too late; that would go on for ever."""
-    if ordeal.missed <= 2 * blows + 10:
+    """Tell whether nothing is left to strike at; blows that come too early only take their time."""
+    if ordeal.idle <= IDLE_RUNS:
         return False
     ordeal.problems.append(f"only {ordeal.blows} of {blows} blows struck a run at work")
     return True
@@ -218,7 +222,6 @@ async def freeze(ordeal: Ordeal, blows: int) -> None:
                 victim.send(signal.SIGCONT)
                 over = await victim.wait(0.2)
                 ordeal.blows += ordeal.busy > busy
-                ordeal.missed += ordeal.busy == busy
                 if over:
                     break
             ended = await victim.end()
@@ -256,9 +259,9 @@ async def terminate(ordeal: Ordeal, blows: int) -> None:
                 victim.send(signal.SIGTERM)
             ended = await victim.end(2 * ordeal.world.scale.hang + _SPARE_SECONDS)
         if over:
+            ordeal.idle += 1
             ordeal.check_account(ended)
         if over or ordeal.busy == busy:
-            ordeal.missed += 1
             continue
         ordeal.blows += 1
         _check_stopped(ordeal, ended, twice=twice)
