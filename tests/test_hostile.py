@@ -12,9 +12,11 @@ import signal
 import sqlite3
 import stat
 import sys
+import threading
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ from worker.api import Api
 from worker.cli import call
 from worker.emulator import Answer, Emulator, serve
 from worker.ledger.opening import create_ledger
-from worker.model import NotSent, Reply
+from worker.ledger.survey import Survey
+from worker.model import Misfit, NotSent, Reply, Row
 
 HEADER = "interaction_sid,channel_sid,type,media_properties.address\n"
 THERE = "https://flex.example.com"
@@ -210,8 +213,9 @@ async def test_an_answer_too_many_belongs_to_no_row(tmp_path: Path) -> None:
 
 async def test_what_a_service_says_is_stored_clean(tmp_path: Path) -> None:
     """Neither the ledger nor a terminal gets control characters or half characters from an answer."""
-    (tmp_path / "a.csv").write_text(csv_of(1))
-    (tmp_path / "config.toml").write_text('[log]\nlevel = "debug"\nformat = "text"\n')
+    header, line = csv_of(1).splitlines()
+    (tmp_path / "a.csv").write_text(f"id,{header}\n\x1b[31mred\x9b,{line}\n")
+    (tmp_path / "config.toml").write_text('[source]\nkey = "row:{id}"\n[log]\nlevel = "debug"\nformat = "text"\n')
     async with served(Dirty(0)) as base_url:
         ended = await flex_import(*words(base_url, "a.csv"), cwd=tmp_path, env=HOLDING)
     assert ended.code == 1, ended.err
@@ -219,7 +223,8 @@ async def test_what_a_service_says_is_stored_clean(tmp_path: Path) -> None:
     assert reason.startswith("field [2J is bad")
     assert re.fullmatch(r"RQ\W{2,}7", request_id)
     looked, exported = await asyncio.gather(flex_import("status", cwd=tmp_path), flex_import("export", cwd=tmp_path))
-    for text in (reason, request_id, ended.out, ended.err, looked.out, exported.out):
+    assert "row.settled" in ended.err
+    for text in (reason, request_id, ended.out, ended.err, looked.out, exported.out.replace("\x1b[31mred\x9b", "")):
         assert text.encode()
         assert not ESCAPES.search(text), text
 
@@ -414,6 +419,31 @@ async def test_an_interrupt_of_a_check_is_no_crash(tmp_path: Path) -> None:
     assert ended == [Ended(130, "", "stopped by SIGINT\n")] * 5
 
 
+class Held(list[Row | Misfit]):
+    """A batch whose sorting takes until the survey is closed, if that is possible at all."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Row | Misfit]:
+        """Wait for the end of what is sorted."""
+        self.begun.set()
+        self.closed.wait(0.2)
+        return iter(())
+
+
+def test_a_survey_is_not_closed_under_who_works_with_it() -> None:
+    """An interrupt leaves the reader's thread at its work, and closing a database that is in use crashes SQLite."""
+    survey, batch = Survey(None, {}), Held()
+    with ThreadPoolExecutor(1) as pool:
+        surveyed = pool.submit(survey.sort, batch)
+        batch.begun.wait()
+        survey.close()
+        batch.closed.set()
+        assert surveyed.result().read == 0
+
+
 @pytest.mark.parametrize("ending", ["SIGTERM", "limit", "halt"])
 async def test_a_silent_pipe_holds_up_no_ending(tmp_path: Path, service: tuple[Emulator, str], ending: str) -> None:
     """An open stdin without a word is not waited for: not by a signal, not by a limit, not by a halt."""
@@ -539,6 +569,29 @@ def test_yes_without_a_terminal_makes_no_ledger(capsys: pytest.CaptureFixture[st
     Path("a.csv").write_text(csv_of(1))
     assert "--new-ledger" in refused(capsys, *words(THERE, "a.csv"), "--yes")
     assert not Path("imports.db").exists()
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_ledger_that_is_a_link_to_itself_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing can be made there."""
+    Path("a.csv").write_text(csv_of(1))
+    Path("loop").symlink_to("loop")
+    assert "leads back to itself" in refused(capsys, *words("http://127.0.0.1:9", "a.csv"), "--ledger", "loop")
+
+
+@pytest.mark.parametrize("command", ["status", "check"])
+def test_a_command_in_a_folder_that_is_gone_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    """As after a release was switched under a shell."""
+    (tmp_path / "a.csv").write_text(csv_of(1))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    given = (tmp_path / "a.csv",) if command == "check" else ()
+    assert "the working folder is gone" in refused(capsys, command, *given)
+    assert "the working folder is gone" in refused(capsys, command, *given, "--ledger", "imports.db")
 
 
 @pytest.mark.usefixtures("credentials")

@@ -77,12 +77,17 @@ def fields(head: bytes) -> dict[bytes, bytes]:
 # ---- what a proxy is told -------------------------------------------------------------------------------------------
 
 
-async def test_a_tunnel_is_asked_for_with_the_proxys_credentials_and_not_with_twilios() -> None:
+@pytest.mark.parametrize(
+    ("known", "shown"), [(f"someone:{PASSWORD}@", b"Basic " + THEIRS), ("", None)], ids=["known there", "unknown there"]
+)
+async def test_a_tunnel_is_asked_for_with_the_proxys_credentials_and_not_with_twilios(
+    known: str, shown: bytes | None
+) -> None:
     """Who runs the proxy sees where we go and who we are to it, nothing else."""
     async with proxy(REFUSAL) as (heads, where):
-        answer = await asked(THERE, f"http://someone:{PASSWORD}@{where}")
+        answer = await asked(THERE, f"http://{known}{where}")
     assert heads[0].startswith(b"CONNECT flex.example.com:443 HTTP/1.1\r\n")
-    assert fields(heads[0])[b"proxy-authorization"] == b"Basic " + THEIRS
+    assert fields(heads[0]).get(b"proxy-authorization") == shown
     assert b"authorization" not in fields(heads[0])
     assert OURS not in heads[0]
     assert answer == NotSent("ClientHttpProxyError (status 407)")
@@ -120,6 +125,12 @@ async def test_no_netrc_changes_what_is_sent(tmp_path: Path, monkeypatch: pytest
         await asked(THERE, trust_environment=True)
     assert fields(heads[0])[b"authorization"] == b"Basic " + OURS
     assert not {b"authorization", b"proxy-authorization"} & set(fields(heads[1]))
+
+
+def test_a_proxys_address_is_kept_without_its_credentials() -> None:
+    """So that no message of a library can show them."""
+    api = Api(THERE, "SK1", "secret", concurrency=1, proxy=f"http://someone:{PASSWORD}@proxy.example:3128/")
+    assert str(api._proxy) == "http://proxy.example:3128"
 
 
 # ---- what is said of a proxy ----------------------------------------------------------------------------------------
@@ -247,6 +258,8 @@ def test_what_is_no_proxy_is_refused_before_anything_is_made(
     for name, known in {**CREDENTIALS, variable: value}.items():
         monkeypatch.setenv(name, known)
     Path("a.csv").write_text(FILE, encoding="utf-8")
+    if variable != "HTTPS_PROXY":  # which counts only where something is sent
+        assert call(["check", "a.csv"]) == 2
     assert call(["run", "a.csv", "--base-url", THERE, "--new-ledger"]) == 2
     said = capsys.readouterr()
     assert "must be an http:// or https:// address" in said.err

@@ -69,7 +69,9 @@ def _known_proxy(url: str) -> str:
     """Refuse what is no proxy's address; the value may hold a password, so no message shows it."""
     try:
         parsed = URL(url)
-        known = not url or (parsed.scheme in {"http", "https"} and bool(parsed.host) and bool(parsed.port))
+        user, password = parsed.user or "", parsed.password or ""
+        right = parsed.scheme in {"http", "https"} and bool(parsed.host) and bool(parsed.port)
+        known = not url or (right and ":" not in user and (user + password).isprintable())
     except ValueError:
         known = False
     if not known:

@@ -23,8 +23,8 @@ RUNS = 12
 IDLE_RUNS = 10
 """So many runs that ended before a blow mean that there is nothing left to do."""
 
-FEW = 3
-"""So many rows may stay in doubt whatever the scale: an answer and a baseline may both go wrong."""
+FEW = 1
+"""So many rows may stay in doubt whatever the scale: an answer and every list of a channel may go wrong."""
 
 LAG_SECONDS = 0.05
 _SLOW = (2.0, 5.0)

@@ -13,7 +13,7 @@ from yarl import URL
 
 from worker.config import Config, is_loopback, load
 from worker.credentials import Credentials
-from worker.errors import LedgerRefusedError
+from worker.errors import ConfigError, LedgerRefusedError
 from worker.ledger.binding import Binding, target_of
 from worker.ledger.opening import create_ledger, open_ledger
 from worker.ledger.sqlite import SqliteLedger
@@ -25,9 +25,14 @@ def configure(config: Path | None, ledger: Path | None, flags: Mapping[str, Mapp
     """Merge file, environment and flags; a `--ledger` is relative to the working folder. Raises ConfigError."""
     given = {section: {key: value for key, value in values.items() if value is not None}
              for section, values in flags.items()}  # fmt: skip
-    if ledger is not None:
-        given["ledger"] = {"path": str(ledger.absolute())}
-    return load(config, {section: values for section, values in given.items() if values}, os.environ)
+    try:
+        if ledger is not None:
+            given["ledger"] = {"path": str(ledger.absolute())}
+        found = load(config, {section: values for section, values in given.items() if values}, os.environ)
+        found.beside("")
+    except FileNotFoundError:
+        raise ConfigError("the working folder is gone; change to one that exists") from None
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +130,14 @@ def _at_terminal() -> bool:
 
 
 def _agreed(config: Config, path: Path) -> bool:
-    say(
-        f"There is no ledger at {path} yet, so every row of the input will be sent\n"
-        f"to {config.settings.api.url}. Without an old ledger that is right for a first import only."
-    )
-    print("Make a new ledger and begin? [y/N] ", end="", file=sys.stderr, flush=True)
     # the event loop would swallow the first Ctrl-C while it waits for this answer
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        say(
+            f"There is no ledger at {path} yet, so every row of the input will be sent\n"
+            f"to {config.settings.api.url}. Without an old ledger that is right for a first import only."
+        )
+        print("Make a new ledger and begin? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
     finally:
         signal.signal(signal.SIGINT, before)

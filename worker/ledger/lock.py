@@ -109,7 +109,10 @@ def refuse_network(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> N
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
-    where = path.resolve().parent
+    try:
+        where = path.resolve().parent
+    except RuntimeError:
+        raise LedgerRefusedError(f"{path}: is a symbolic link that leads back to itself") from None
     best = ("", "")
     for line in lines:
         left, _, right = line.partition(" - ")
