@@ -1,15 +1,11 @@
 """Rows in doubt inside a run, over a real ledger: adopted, sent again, or left to a person."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+import time
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.fakes import LOST, LOST_BEFORE, LOST_LATE, FakeService, always_created, created, error
+from tests.fakes import LOST, LOST_BEFORE, LOST_LATE, FakeService, always_created, error
 from tests.samples_of import row, sid
 from tests.test_pipeline import Bench
 from worker.config import Doubt as DoubtSettings
@@ -262,109 +258,19 @@ async def test_a_cut_at_any_moment_leaves_the_account_right(bench: Bench, moment
     assert bench.service.most_in_channel == 1
 
 
-ANSWERS = st.sampled_from(["created", "lost", "before", "late", "rejected", "closed", "garbage", "throttled"])
-
-
-ECHOES: dict[str, Callable[[Listed], Listed]] = {
-    "plain": lambda one: one,
-    "without type": lambda one: one._replace(type=None),
-    "with somebody's routing": lambda one: one._replace(routing={"task_sid": "WT1", "more": "x"}),
-}
-
-
-def fixed(channel: int) -> Listed:
-    """Return a participant that is not ours and was there before."""
-    return Listed(sid("UT", f"f{channel}"), "customer", None)
-
-
-class Story(NamedTuple):
-    """An import as it may go. script: each row's channel and the answers to its attempts. cuts: after how many calls
-    of the service each run but the last is cut, from outside.
-    """  # noqa: D205 - the parts of one story
-
-    script: list[tuple[int, list[str]]]
-    foreign: set[int]
-    cuts: list[int]
-    concurrency: int
-    queue_rows: int
-    echo: str
-    baseline: bool
-
-
-STORIES = st.builds(
-    Story,
-    script=st.lists(st.tuples(st.integers(0, 4), st.lists(ANSWERS, max_size=3)), max_size=14),
-    foreign=st.sets(st.integers(0, 4)),
-    cuts=st.lists(st.integers(0, 40), max_size=3),
-    concurrency=st.integers(1, 5),
-    queue_rows=st.integers(1, 8),
-    echo=st.sampled_from(sorted(ECHOES)),
-    baseline=st.booleans(),
-)
-
-
-async def cut_after(bench: Bench, calls: int, cut: anyio.CancelScope) -> None:
-    """Cut a run once the service has been called so often."""
-    begun = bench.service.lists.total() + bench.service.attempts.total()
-    while bench.service.lists.total() + bench.service.attempts.total() < begun + calls:
-        await anyio.lowlevel.checkpoint()
-    cut.cancel()
-
-
-def check_invariants(bench: Bench) -> None:
-    """Check what must be true after every run, however it ended."""
-    made = bench.service.made
+async def test_a_wall_clock_that_jumps_back_shortens_no_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All waits are by a clock that does not jump; only the times in the ledger are the wall's."""
+    hour = 3600 * 10**9
+    jumping = iter(range(10**6, 0, -1))
+    monkeypatch.setattr(time, "time_ns", lambda: next(jumping) * hour)
+    monkeypatch.setattr(time, "time", lambda: next(jumping) * 3600.0)
+    play(bench.service, first(LOST_BEFORE))
+    tally = await bench.run([row(1), row(2, 1), row(3)])
+    assert (tally.created, tally.in_doubt) == (3, 0)
     assert bench.adds_up()
-    assert all(count == 1 for count in made.values()), "a row was made twice"
-    assert bench.service.most_in_channel <= 1
-    found = exported(bench)
-    by_state: dict[str, set[str]] = {}
-    for key, one in found.items():
-        by_state.setdefault(str(one["state"]), set()).add(key)
-        if one["state"] == "created":
-            assert one["sid"] == sid("UT", key), "a sid went to another row"
-    created = by_state.get("created", set())
-    assert created <= set(made) <= created | by_state.get("in_doubt", set()) | by_state.get("started", set())
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(story=STORIES)
-async def test_whatever_is_lost_and_cut_no_row_is_made_twice_and_nobody_gets_another_one_s_sid(
-    tmp_path_factory: pytest.TempPathFactory, story: Story
-) -> None:
-    """Random rows, channels, losses, foreign participants, odd echoes, cuts and restarts; checked after every run."""
-    bench = new_bench(tmp_path_factory)
-    bench.doubt = DoubtSettings(settle_seconds=0.002, baseline=story.baseline)
-    bench.service.echo = ECHOES[story.echo]
-    rows = [row(100 + number, channel) for number, (channel, _) in enumerate(story.script)]
-    for channel in story.foreign:
-        bench.service.present[row(0, channel).channel_sid] = [fixed(channel)]
-    answers: dict[str, Answer] = {
-        "lost": LOST,
-        "before": LOST_BEFORE,
-        "late": LOST_LATE,
-        "rejected": error(400, 20001),
-        "closed": error(400, 45354),
-        "garbage": error(500, 20500),
-        "throttled": error(429, 20429, 0.0),
-    }
-    play(
-        bench.service,
-        {
-            one.key: [answers.get(answer) or created(one) for answer in said]
-            for one, (_, said) in zip(rows, story.script, strict=True)
-        },
-    )
-    run = partial(bench.run, rows, concurrency=story.concurrency, queue_rows=story.queue_rows)
-    for calls in story.cuts:
-        cut = anyio.CancelScope()
-        async with anyio.create_task_group() as aside:
-            aside.start_soon(cut_after, bench, calls, cut)
-            await run(cut=cut)
-            aside.cancel_scope.cancel()
-        check_invariants(bench)
-    for _ in range(2):
-        await run()
-        check_invariants(bench)
-    assert bench.tally.unread == 0
-    assert bench.tally.not_sent == 0 or bench.tally.in_doubt or bench.tally.earlier, "nothing waits without a reason"
+    left = dict(zip([one.key for one in reversed(bench.service.order)], reversed(bench.service.left_at), strict=True))
+    attempts = [at for one, at in zip(bench.service.order, bench.service.left_at, strict=True) if one.key == row(1).key]
+    assert attempts[1] - attempts[0] >= QUICK.settle_seconds
+    assert left[row(2, 1).key] > attempts[1]
+    found = exported(bench)[row(1).key]
+    assert str(found["settled_at"]) < str(found["started_at"])

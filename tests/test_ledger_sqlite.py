@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -177,6 +179,8 @@ def test_a_new_ledger_appears_whole_or_not_at_all(place: SqlitePlace, moment: st
     """A power cut while a ledger is made leaves none, or one that can be used; and making it again is possible."""
     code = f"""
 import os
+import random
+import shutil
 from pathlib import Path
 from worker.ledger import opening
 opening.{moment} = lambda *_: os._exit(9)
@@ -627,6 +631,35 @@ ledger.write([Intent(row(n)._replace(source=source)) for n in range(3)])
     place.open().close()
     assert place.rows() == []
     assert integrity(place.path) == "ok"
+
+
+@pytest.mark.parametrize("garbage", [False, True], ids=["cut off", "overwritten"])
+def test_a_torn_log_loses_whole_commits_from_its_end_and_nothing_else(
+    place: SqlitePlace, tmp_path: Path, garbage: bool
+) -> None:
+    """A disk that lost the end of the log, or wrote it half: the ledger is sound and stands at an earlier commit."""
+    act = """
+log = path.with_name(path.name + "-wal")
+for group in range(5):
+    ledger.write([Intent(row(10 * group + n)._replace(source=source)) for n in range(10)])
+    print(log.stat().st_size, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with child(place, act) as process:
+        said, _ = process.communicate()
+    sizes = [int(word) for word in said.split() if word.isdigit()]
+    log = place.path.with_name(f"{place.path.name}-wal").read_bytes()
+    assert len(sizes) == 5
+    assert len(log) == sizes[-1]
+    for number, length in enumerate(range(0, len(log) + 1, 997)):
+        torn = SqlitePlace(tmp_path / f"torn{number}" / "imports.db")
+        torn.path.parent.mkdir()
+        shutil.copy(place.path, torn.path)
+        lost = random.Random(length).randbytes(len(log) - length) if garbage else b""  # noqa: S311 - no secret
+        torn.path.with_name("imports.db-wal").write_bytes(log[:length] + lost)
+        torn.open().close()
+        assert integrity(torn.path) == "ok"
+        assert len(torn.rows()) == 10 * sum(size <= length for size in sizes)
 
 
 def test_the_log_does_not_grow_with_the_run(desk: Desk, place: SqlitePlace) -> None:
