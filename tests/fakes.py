@@ -3,13 +3,17 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 import anyio
 
 from tests.samples_of import sid
-from worker.model import Answer, Cause, Listed, Listing, Lost, NotSent, Reply, Retry, Row, Settlement, Unlisted
+from worker.config import Limits
+from worker.config import Retry as RetrySettings
+from worker.model import Answer, Cause, Change, Listed, Listing, Lost, NotSent, Reply, Retry, Row, Settlement, Unlisted
 from worker.reconcile import ListDeparture
 from worker.submit import Submission
+from worker.traffic import Traffic
 
 
 def created(row: Row) -> Reply:
@@ -98,6 +102,29 @@ class FakeService:
         listed = tuple(self.present.get(channel_sid, []))
         self.present.setdefault(channel_sid, []).extend(self.late.pop(channel_sid, []))
         return Listing(listed)
+
+
+def free_traffic(
+    draining: anyio.Event | None = None,
+    *,
+    retry: RetrySettings | None = None,
+    rate: float = inf,
+    outage_seconds: float = 0,
+    adaptive: bool = False,
+    on_change: Callable[[Change], None] = lambda _: None,
+    on_outage: Callable[[str], None] = lambda _: None,
+) -> Traffic:
+    """Return traffic without limits, unless some are given; jitter takes the longest wait, so that waits are known."""
+    limits = Limits(rate_per_second=rate, list_rate_per_second=inf, concurrency=100, adaptive=adaptive)
+    return Traffic(
+        limits,
+        retry or RetrySettings(),
+        draining or anyio.Event(),
+        outage_seconds=outage_seconds,
+        on_change=on_change,
+        on_outage=on_outage,
+        jitter=lambda _least, most: most,
+    )
 
 
 @dataclass

@@ -297,7 +297,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "foreign": (foreign, "is a database of something else"),
     "foreign without tables": (foreign_without_tables, "is a database of something else"),
     "blank": (blank_database, "is empty, so it is no ledger"),
-    "newer": (newer, r"newer flex-import \(schema 99, this one knows 2\); use that version"),
+    "newer": (newer, r"newer flex-import \(schema 99, this one knows 3\); use that version"),
 }
 
 
@@ -345,8 +345,11 @@ def test_a_damaged_page_is_an_error_of_the_ledger(place: SqlitePlace) -> None:
     """Garbage in the tables comes out as a LedgerError wherever it is met."""
     with at_work(place) as desk:
         desk.ledger.write([Intent(desk.row(number)) for number in range(500)])
+    with closing(open_readonly(place.path)) as connection:
+        roots = [root for (root,) in connection.execute("SELECT rootpage FROM sqlite_schema WHERE rootpage > 0")]
     data = bytearray(place.path.read_bytes())
-    data[4096:] = os.urandom(len(data) - 4096)
+    for root in roots:
+        data[(root - 1) * 4096 : root * 4096] = os.urandom(4096)
     place.path.write_bytes(data)
     with pytest.raises(LedgerError):
         open_ledger(place.path)
@@ -744,7 +747,7 @@ def test_what_the_disk_says_is_an_error_of_the_ledger(
 
 # ---- versions -------------------------------------------------------------------------------------------------------
 
-THIRD = "ALTER TABLE rows ADD COLUMN colour TEXT; CREATE TABLE colours (id INTEGER PRIMARY KEY) STRICT"
+FOURTH = "ALTER TABLE rows ADD COLUMN colour TEXT; CREATE TABLE colours (id INTEGER PRIMARY KEY) STRICT"
 
 
 def old_ledger(place: SqlitePlace) -> list[dict[str, Any]]:
@@ -755,8 +758,8 @@ def old_ledger(place: SqlitePlace) -> list[dict[str, Any]]:
     return place.rows()
 
 
-def first_version(path: Path, *, started: int = 0) -> list[dict[str, Any]]:
-    """Make a ledger as the first version wrote it, with a row of each outcome and some started; returns its rows."""
+def earlier_version(path: Path, version: int = 1, *, started: int = 0) -> list[dict[str, Any]]:
+    """Make a ledger as an earlier version wrote it, with a row of each outcome and some started; returns its rows."""
     model = SqlitePlace(path.with_name("model.db"))
     with at_work(model) as desk:
         for number, outcome in enumerate(OUTCOMES):
@@ -767,13 +770,13 @@ def first_version(path: Path, *, started: int = 0) -> list[dict[str, Any]]:
         desk.ledger.end_run(1, "finished", "{}")
         rows = model.rows()
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.executescript(MIGRATIONS[0])
+            connection.executescript("".join(MIGRATIONS[:version]))
             connection.execute("ATTACH ? AS model", (str(model.path),))
             for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
                 columns = ", ".join(name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})"))
                 connection.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM model.{table}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute("PRAGMA user_version = 1")
+            connection.execute(f"PRAGMA user_version = {version}")
     for name in ("model.db", "model.db.lock"):
         path.with_name(name).unlink()
     return rows
@@ -783,22 +786,22 @@ def test_a_migration_keeps_the_data_and_a_copy(place: SqlitePlace) -> None:
     """A newer program brings an older ledger up to date and leaves the old one beside it, whole and private."""
     rows = old_ledger(place)
     with umask(0), closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
-        prepare(connection, place.path, (*MIGRATIONS, THIRD))
-        assert check(connection, place.path, (*MIGRATIONS, THIRD)) == 3
+        prepare(connection, place.path, (*MIGRATIONS, FOURTH))
+        assert check(connection, place.path, (*MIGRATIONS, FOURTH)) == 4
         assert connection.execute("SELECT count(colour), count(*) FROM rows").fetchone() == (0, len(rows))
         assert connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
-    copy = SqlitePlace(place.path.with_name("imports.db.v2.bak"))
+    copy = SqlitePlace(place.path.with_name("imports.db.v3.bak"))
     assert mode(copy.path) == 0o600
     assert copy.rows() == rows
     with at_work(copy) as desk:
         desk.intend(desk.row(50))
-    with pytest.raises(LedgerRefusedError, match="schema 3, this one knows 2"):
+    with pytest.raises(LedgerRefusedError, match="schema 4, this one knows 3"):
         open_ledger(place.path)
 
 
 def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_works(place: SqlitePlace) -> None:
     """Its rows stay as they were, what was under way is in doubt, the old file is beside it, and a run goes on."""
-    rows = first_version(place.path, started=1)
+    rows = earlier_version(place.path, started=1)
     with umask(0), at_work(place) as desk:
         assert desk.run == rows[0]["run"] + 1
         assert place.rows()[: len(OUTCOMES)] == rows[: len(OUTCOMES)]
@@ -825,10 +828,15 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_works(place: Sq
     assert integrity(place.path) == "ok"
 
 
-def test_a_ledger_of_the_first_version_has_the_tables_of_a_new_one_afterwards(place: SqlitePlace) -> None:
-    """What grew over the versions and what was made today cannot be told apart."""
-    first_version(place.path)
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_a_ledger_of_an_earlier_version_has_the_tables_of_a_new_one_afterwards(
+    place: SqlitePlace, version: int
+) -> None:
+    """What grew over the versions and what was made today cannot be told apart; its rows are what they were."""
+    rows = earlier_version(place.path, version)
     place.open().close()
+    assert place.rows() == rows
+    assert place.path.with_name(f"imports.db.v{version}.bak").exists()
     new = place.path.with_name("new.db")
     create_ledger(new)
     tables = []
@@ -841,9 +849,9 @@ def test_a_ledger_of_the_first_version_has_the_tables_of_a_new_one_afterwards(pl
 @pytest.mark.parametrize("way", [open_readonly, View, partial(Survey, names={})], ids=["looking", "view", "survey"])
 def test_an_older_ledger_is_not_looked_at(place: SqlitePlace, way: Callable[[Path], object]) -> None:
     """Who only looks may not change it, and hears at once what brings it up to date; the file stays as it is."""
-    first_version(place.path)
+    earlier_version(place.path)
     before = place.path.read_bytes()
-    message = "older flex-import .schema 1, this one needs 2.; the next `flex-import run` or `flex-import reconcile` br"
+    message = "older flex-import .schema 1, this one needs 3.; the next `flex-import run` or `flex-import reconcile` br"
     with pytest.raises(LedgerRefusedError, match=message) as caught:
         way(place.path)
     assert str(place.path) in str(caught.value)
@@ -859,7 +867,7 @@ def test_a_failed_migration_leaves_the_old_version_usable(place: SqlitePlace, br
         with pytest.raises(LedgerError, match="could not be prepared"):
             prepare(connection, place.path, (*MIGRATIONS, broken))
         assert not connection.in_transaction
-        assert check(connection, place.path) == 2
+        assert check(connection, place.path) == 3
     assert place.rows() == rows
     with at_work(place) as desk:
         desk.intend(desk.row(50))
@@ -870,23 +878,23 @@ def test_a_failed_later_step_keeps_the_earlier_ones(place: SqlitePlace) -> None:
     rows = old_ledger(place)
     with closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
         with pytest.raises(LedgerError):
-            prepare(connection, place.path, (*MIGRATIONS, THIRD, "nonsense"))
-        prepare(connection, place.path, (*MIGRATIONS, THIRD, "CREATE TABLE fourth (x)"))
-        assert check(connection, place.path, (*MIGRATIONS, THIRD, "")) == 4
+            prepare(connection, place.path, (*MIGRATIONS, FOURTH, "nonsense"))
+        prepare(connection, place.path, (*MIGRATIONS, FOURTH, "CREATE TABLE fifth (x)"))
+        assert check(connection, place.path, (*MIGRATIONS, FOURTH, "")) == 5
         assert connection.execute("SELECT count(*) FROM rows").fetchone()[0] == len(rows)
     names = {found.name for found in place.path.parent.iterdir()}
-    assert {"imports.db.v2.bak", "imports.db.v3.bak"} <= names
+    assert {"imports.db.v3.bak", "imports.db.v4.bak"} <= names
 
 
 def test_no_migration_without_a_copy(place: SqlitePlace) -> None:
     """When the copy cannot be made, the ledger stays as it is."""
     rows = old_ledger(place)
-    place.path.with_name("imports.db.v2.bak").mkdir()
+    place.path.with_name("imports.db.v3.bak").mkdir()
     with (
         closing(sqlite3.connect(place.path, isolation_level=None)) as connection,
         pytest.raises(LedgerError, match="could not be prepared"),
     ):
-        prepare(connection, place.path, (*MIGRATIONS, THIRD))
+        prepare(connection, place.path, (*MIGRATIONS, FOURTH))
     assert place.rows() == rows
     assert not list(place.path.parent.glob("*.part"))
 
@@ -902,6 +910,7 @@ def test_a_ledger_of_this_version_is_not_copied(place: SqlitePlace) -> None:
 
 
 ALL = "key, fingerprint, state, run_id, source_id, line, channel_id, type, started_at"
+ORDER = "run_id, given_at, given_by, command, rate"
 
 
 @pytest.mark.parametrize(
@@ -919,11 +928,16 @@ ALL = "key, fingerprint, state, run_id, source_id, line, channel_id, type, start
         "DELETE FROM rows",
         "DELETE FROM channels",
         "INSERT INTO findings (run_id, source_id, line, kind, code, reason) VALUES (1, 1, 1, 'odd', '', '')",
+        f"INSERT INTO orders ({ORDER}) VALUES (1, 0, 'me', 'rate', NULL)",
+        f"INSERT INTO orders ({ORDER}) VALUES (1, 0, 'me', 'rate', 0)",
+        f"INSERT INTO orders ({ORDER}) VALUES (1, 0, 'me', 'pause', 5)",
+        f"INSERT INTO orders ({ORDER}) VALUES (1, 0, 'me', 'stop', NULL)",
+        f"INSERT INTO orders ({ORDER}) VALUES (9, 0, 'me', 'pause', NULL)",
         f"INSERT INTO rows ({ALL}) SELECT {ALL} FROM rows",
     ],
 )
 def test_the_tables_refuse_what_cannot_be_true(desk: Desk, statement: str) -> None:
-    """A state that does not exist, a created row without a sid, one key twice, a dangling reference."""
+    """A state that does not exist, a created row without a sid, one key twice, a dangling reference, a rate of 0."""
     desk.intend(desk.row(1))
     assert isinstance(desk.ledger, SqliteLedger)
     with pytest.raises(sqlite3.IntegrityError):

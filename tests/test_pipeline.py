@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.fakes import LOST, NOT_SENT, FakeService, Watcher, always_created, created, error
 from tests.samples_of import row
 from worker.config import Doubt as DoubtSettings
+from worker.config import Limits
 from worker.config import Retry as RetrySettings
 from worker.errors import LedgerError, SourceError
 from worker.journal import Journal
@@ -21,14 +23,15 @@ from worker.ledger.opening import create_ledger, open_ledger
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.survey import Survey, Surveyed
 from worker.ledger.view import View
-from worker.limiter import Limiter
 from worker.model import Answer, Cause, Exit, Misfit, Problem, Reply, Row, State, Tally
 from worker.pipeline import Pipeline, handed_on
 from worker.reconcile import Reconciler
 from worker.rowqueue import RowQueue
-from worker.stopping import Stop
+from worker.stopping import NO_THRESHOLDS, Stop, Thresholds
 from worker.submit import Submitter
+from worker.traffic import Traffic
 
+FREE = Limits(rate_per_second=inf, list_rate_per_second=inf, concurrency=100, adaptive=False)
 QUICK = RetrySettings(attempts=2, initial_seconds=0.001, max_seconds=0.001)
 
 
@@ -45,6 +48,9 @@ class Bench:
     wrap: Callable[[SqliteLedger], SqliteLedger] | None = None
     doubt: DoubtSettings = DoubtSettings(policy="hold")  # noqa: RUF009 - it is frozen
     max_in_doubt: int = 0
+    thresholds: Thresholds = NO_THRESHOLDS
+    outage_seconds: float = 0
+    limits: Limits = FREE
 
     async def run(
         self,
@@ -63,15 +69,14 @@ class Bench:
             ledger = self.wrap(ledger)
         self.stop, self.tally, self.watcher = Stop(), Tally(sum(map(len, batches))), Watcher()
         ledger.start_run("run")
-        limiter = Limiter(float("inf"))
+        traffic = Traffic(self.limits, QUICK, self.stop.draining, outage_seconds=self.outage_seconds)
         submitter = Submitter(
-            self.service, limiter, QUICK, self.tally, self.stop.draining, on_retry=self.watcher.retry_scheduled
+            self.service, traffic, self.tally, self.stop.draining, on_retry=self.watcher.retry_scheduled
         )
         reconciler = Reconciler(
             self.service,
-            Limiter(float("inf")),
+            traffic,
             self.doubt,
-            QUICK,
             self.stop.draining,
             on_refused=self.watcher.lists_refused,
         )
@@ -90,6 +95,7 @@ class Bench:
                         limit=limit,
                         attempts=3,
                         max_in_doubt=self.max_in_doubt,
+                        thresholds=self.thresholds,
                     )
                     with cut or anyio.CancelScope():
                         await pipeline.run(self._read(journal, ledger, survey, batches, then), concurrency)

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes import FakeService
+from tests.fakes import FakeService, free_traffic
 from tests.samples_of import row, sid
 from tests.virtual_clock import virtual_time
 from worker.config import Doubt as DoubtSettings
 from worker.config import Retry as RetrySettings
 from worker.ledger import Surroundings
-from worker.limiter import Limiter
 from worker.model import Listed, Listing, Row, Unlisted
 from worker.reconcile import Absent, Adopted, Doubt, Evidence, Later, NotCreated, Reconciler, Undecided, decide
 
@@ -140,9 +139,8 @@ class Bench:
         doubt = DoubtSettings.model_validate({"policy": policy, "baseline": baseline, "settle_seconds": settle_seconds})
         self.reconciler = Reconciler(
             self.service,
-            Limiter(float("inf")),
+            free_traffic(self.draining, retry=RetrySettings(attempts=3)),
             doubt,
-            RetrySettings(attempts=3),
             self.draining,
             on_refused=self.refused.append,
         )

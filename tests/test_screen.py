@@ -29,7 +29,7 @@ def moment(input_rows: int | None, *, rate: float = 6.0, **counts: int) -> Momen
     tally = Tally(input_rows=input_rows, read=sum(counts.values()), requests=70_000, retries=31, throttled=12)
     for name, count in counts.items():
         setattr(tally, name, count)
-    return Moment(run=2, tally=tally, rate=rate, concurrency=16, in_flight=2, waiting=4)
+    return Moment(run=2, tally=tally, rate=rate, ceiling=rate, slots=16, concurrency=16, in_flight=2, waiting=4)
 
 
 def panel(shown: Moment, pace: float = 5.9, now: datetime = NOW, width: int = 80) -> list[str]:

@@ -1,15 +1,15 @@
 """One row to one outcome, in virtual time."""
 
 from collections.abc import Callable
+from math import inf
 
 import anyio
 import pytest
 
-from tests.fakes import LOST, NOT_SENT, FakeService, Watcher, created, error
+from tests.fakes import LOST, NOT_SENT, FakeService, Watcher, created, error, free_traffic
 from tests.samples_of import row, sid
 from tests.virtual_clock import settle, virtual_time
 from worker.config import Retry as RetrySettings
-from worker.limiter import Limiter
 from worker.model import NOT_SENT as NOT_SENT_YET
 from worker.model import Answer, Created, Existed, Failed, Halt, InDoubt, Outcome, Rejected, Row, Tally, Verdict
 from worker.submit import Submission, Submitter
@@ -18,20 +18,14 @@ from worker.submit import Submission, Submitter
 class Bench:
     """A submitter with everything around it. jitter takes the longest wait, so that waits are known."""
 
-    def __init__(self, *answers: Answer, settings: RetrySettings | None = None, limiter: Limiter | None = None) -> None:
+    def __init__(self, *answers: Answer, settings: RetrySettings | None = None, rate: float = inf) -> None:
         self.service = FakeService(lambda _row, attempt: answers[min(attempt, len(answers)) - 1])
         self.tally = Tally()
         self.watcher = Watcher()
         self.draining = anyio.Event()
-        self.limiter = limiter or Limiter(float("inf"))
+        self.traffic = free_traffic(self.draining, retry=settings, rate=rate)
         self.submitter = Submitter(
-            self.service,
-            self.limiter,
-            settings or RetrySettings(),
-            self.tally,
-            self.draining,
-            on_retry=self.watcher.retry_scheduled,
-            jitter=lambda _least, most: most,
+            self.service, self.traffic, self.tally, self.draining, on_retry=self.watcher.retry_scheduled
         )
 
     def submission(self, wanted: Row | None = None) -> Submission:
@@ -136,7 +130,7 @@ async def test_a_conflict_holds_nobody_else_back() -> None:
 @virtual_time
 async def test_waiting_for_the_limiter_uses_up_no_attempts() -> None:
     """At a row every hundred seconds five rows still take one attempt each."""
-    bench = Bench(created(row(1)), limiter=Limiter(0.01))
+    bench = Bench(created(row(1)), rate=0.01)
     async with anyio.create_task_group() as tasks:
         for _ in range(5):
             tasks.start_soon(bench.send)
@@ -162,7 +156,7 @@ async def test_nobody_waits_for_another_attempt_once_the_run_stops() -> None:
 @virtual_time
 async def test_a_drain_calls_back_who_waits_for_a_grant_and_nobody_else() -> None:
     """The row that has left comes home with its answer; the one at the limiter's gate never leaves."""
-    bench = Bench(created(row(1)), limiter=Limiter(0.01))
+    bench = Bench(created(row(1)), rate=0.01)
     bench.service.seconds = 5.0
     away, waiting = bench.submission(row(1)), bench.submission(row(2))
     async with anyio.create_task_group() as tasks:
@@ -175,7 +169,7 @@ async def test_a_drain_calls_back_who_waits_for_a_grant_and_nobody_else() -> Non
     assert anyio.current_time() == pytest.approx(5.0)
     assert isinstance(away.outcome, Created)
     assert waiting.outcome == NOT_SENT_YET
-    assert (bench.tally.requests, bench.tally.in_flight, bench.limiter.waiting) == (1, 0, 0)
+    assert (bench.tally.requests, bench.tally.in_flight, bench.traffic.in_flight) == (1, 0, 0)
 
 
 @virtual_time
@@ -188,7 +182,7 @@ async def test_a_halt_does_not_burn_its_row() -> None:
 
 
 def _before_leaving(bench: Bench) -> None:
-    bench.limiter.pause(100)
+    bench.traffic.creates.pause(100)
 
 
 def _in_flight(bench: Bench) -> None:

@@ -29,6 +29,7 @@ from yarl import URL
 from worker import __version__
 from worker.errors import ConfigError
 from worker.model import Answer, Listed, Listing, Lost, NotSent, Reply, Row, Unlisted
+from worker.verdict import code_of
 
 _MAX_BODY_BYTES = 1 << 20
 _CONNECTIONS = 3
@@ -38,6 +39,7 @@ _LOOP_ROUNDS = 2
 _MAX_PAGE_BYTES = 16 << 20
 _PAGE_SIZE = 1000
 _MAX_PAGES = 100
+_MAX_DIGITS = 7
 _SID = re.compile(r"UT[0-9a-fA-F]{32}")
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED})
 
@@ -217,11 +219,11 @@ class _Page(NamedTuple):
 
 def _judge_page(answer: Answer) -> _Page | Unlisted:
     if not isinstance(answer, Reply):
-        return Unlisted(answer.reason)
+        return Unlisted(answer.reason, unreachable=isinstance(answer, NotSent))
     status = answer.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        after = answer.retry_after_seconds
-        return Unlisted("too many requests", throttled=True, retry_after_seconds=after)
+        after, code = answer.retry_after_seconds, code_of(answer.body) or str(status)
+        return Unlisted("too many requests", throttled=True, code=code, retry_after_seconds=after)
     if status != HTTPStatus.OK:
         return Unlisted(f"status {status}", refused=status in _REFUSED, missing=status == HTTPStatus.NOT_FOUND)
     try:
@@ -262,8 +264,16 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
             return Lost(f"the answer's body is larger than {max_bytes >> 20} MiB")
     headers = response.headers
     return Reply(
-        response.status, body, headers.get("Twilio-Request-Id"), retry_after(headers.get("Retry-After"), time.time())
+        response.status,
+        body,
+        headers.get("Twilio-Request-Id"),
+        retry_after(headers.get("Retry-After"), time.time()),
+        _count(headers.get("Twilio-Concurrent-Requests")),
     )
+
+
+def _count(value: str | None) -> int | None:
+    return int(value) if value and len(value) < _MAX_DIGITS and value.isascii() and value.isdigit() else None
 
 
 def retry_after(value: str | None, now: float) -> float | None:

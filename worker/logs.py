@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from worker.errors import ConfigError
-from worker.model import NOT_SENT, Cause, Created, Failed, InDoubt, Retry, Row, Settlement, state_of
+from worker.model import NOT_SENT, Cause, Change, Created, Failed, InDoubt, Retry, Row, Settlement, state_of
 
 _PRIVATE = frozenset(
     {
@@ -133,6 +133,10 @@ class LogObserver:
     def lists_refused(self, reason: str) -> None:
         """Say loudly, and once, that doubts will wait for a person."""
         self._log.error("lists.refused", reason=reason, consequence="no baselines; rows in doubt wait for a person")
+
+    def limits_changed(self, change: Change) -> None:
+        """Log what was decided about the limits, and why."""
+        self._log.info(change.event, **change.facts)
 
     def run_stopping(self, cause: Cause) -> None:
         """Log why a run ends early."""

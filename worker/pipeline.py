@@ -37,7 +37,7 @@ from worker.model import (
 from worker.reconcile import Reconciler
 from worker.recorder import Observer, Recorder
 from worker.rowqueue import RowQueue
-from worker.stopping import Stop
+from worker.stopping import NO_THRESHOLDS, Stop, Thresholds
 from worker.submit import Submitter
 
 EARLIER_ROWS = 256
@@ -82,6 +82,7 @@ class Pipeline:
         limit: int | None = None,
         attempts: int = 6,
         max_in_doubt: int = 0,
+        thresholds: Thresholds = NO_THRESHOLDS,
         earlier: Sequence[State] = (State.FAILED,),
         resend: bool = True,
     ) -> None:
@@ -95,6 +96,7 @@ class Pipeline:
         self._stop = stop
         self._observer = observer
         self._limit = limit
+        self._thresholds = thresholds
         self._doubts = Doubts(
             ledger=ledger,
             journal=journal,
@@ -236,6 +238,7 @@ class Pipeline:
         """Bring a row as far as it goes now; True when it was set aside, and its channel with it."""
         if (doubt := self._doubts.taken(row)) is not None:
             return await self._doubts.look(row, doubt)
+        await self._submitter.until_open()
         if not self._may_begin(row):
             return False
         closed = self._parked.get(row.channel_sid)
@@ -244,6 +247,7 @@ class Pipeline:
             return False
         if closed is not None:
             await self._recorder.settle(row, Settlement(row.key, Parked(closed.code, closed.reason)), number)
+            self._heed_thresholds()
             return False
         return await self._send(row, number, 0)
 
@@ -305,9 +309,14 @@ class Pipeline:
                     self._drain(Cause(Exit.HALTED, f"halted: {outcome.reason} ({outcome.code}) in two channels"))
             case Failed(stranger=stranger) | InDoubt(stranger=stranger):
                 pass
+        self._heed_thresholds()
         if answered and not stranger:
             self._strangers = None
         elif stranger and self._strangers is not None:
             self._strangers += 1
             if self._strangers == FIRST_ANSWERS:
                 self._drain(Cause(Exit.HALTED, _NOT_THE_API))
+
+    def _heed_thresholds(self) -> None:
+        if not self._stop.draining.is_set() and (cause := self._thresholds.exceeded(self._tally)) is not None:
+            self._drain(cause)

@@ -6,7 +6,6 @@ there before. Decided in pure code (`decide`); `Reconciler` does the looking.
 """
 
 import json
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,10 +14,9 @@ from urllib.parse import parse_qs
 import anyio
 
 from worker.config import Doubt as DoubtSettings
-from worker.config import Retry as RetrySettings
 from worker.ledger import Surroundings
-from worker.limiter import Limiter
 from worker.model import Listed, Listing, Row, Unlisted
+from worker.traffic import Permit, Refusal, Traffic, WithdrawnError
 
 ROUTING_SIDS = ("task_sid", "worker_sid", "reservation_sid")
 FIRST_LOOKS = (0.0, 1.0, 5.0, 15.0)
@@ -142,17 +140,29 @@ class Lister(Protocol):
 
 
 class ListDeparture:
-    """Lists have a rate of their own: the documented limit is per endpoint [docs]."""
+    """One list on its way, page by page. Lists have a rate of their own: the limits are per endpoint [docs]."""
 
-    def __init__(self, limiter: Limiter) -> None:
-        self._limiter = limiter
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+        self._permit: Permit | None = None
 
     async def ready(self) -> None:
-        """Wait for the limiter's grant."""
-        await self._limiter.acquire()
+        """Wait until a page may be asked for; the one before it was answered. Raises WithdrawnError."""
+        if (before := self.home()) is not None and before.has_left:
+            self._traffic.lists.admit()
+        self._permit = await self._traffic.lists.acquire()
 
     def left(self) -> None:
-        """A list changes nothing: whether it left makes no difference."""  # noqa: D401
+        """Take note that the page is asked for."""
+        if self._permit is not None:
+            self._traffic.lists.depart(self._permit)
+
+    def home(self) -> Permit | None:
+        """Take note that the page is over; returns its permit."""
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            self._traffic.lists.give_back(permit)
+        return permit
 
 
 class Reconciler:
@@ -165,18 +175,16 @@ class Reconciler:
     def __init__(
         self,
         api: Lister,
-        limiter: Limiter,
+        traffic: Traffic,
         doubt: DoubtSettings,
-        retry: RetrySettings,
         draining: anyio.Event,
         *,
         on_refused: Callable[[str], None],
     ) -> None:
         self._api = api
-        self._limiter = limiter
-        self._departure = ListDeparture(limiter)
+        self._traffic = traffic
         self._settings = doubt
-        self._retry = retry
+        self._retry = traffic.retry
         self._draining = draining
         self._on_refused = on_refused
         self._refused = ""
@@ -230,11 +238,14 @@ class Reconciler:
 
     async def _list(self, row: Row) -> Listing | Unlisted:
         listing: Listing | Unlisted = Unlisted(self._refused, refused=True)
-        deadline = anyio.current_time() + self._retry.budget_seconds
+        deadline = self._traffic.active() + self._retry.budget_seconds
         failures = looks = 0
         while not self._refused and not self._draining.is_set():
             self.lists += 1
-            listing = await self._api.list(row.interaction_sid, row.channel_sid, self._departure)
+            try:
+                listing = await self._ask(row)
+            except WithdrawnError:
+                return listing
             if isinstance(listing, Listing):
                 self._missing = None
                 return listing
@@ -243,16 +254,30 @@ class Reconciler:
             wait = listing.retry_after_seconds
             if wait is None:
                 longest = min(self._retry.initial_seconds * 2.0 ** min(looks, 30), self._retry.max_seconds)
-                wait = random.uniform(0, longest)  # noqa: S311 - spreads load, keeps no secret
+                wait = self._traffic.jitter(0, longest)
             looks += 1
-            failures += not listing.throttled  # being throttled says nothing about the channel: it uses up no attempt
+            # being throttled, or an outage, says nothing about the channel: it uses up no attempt
+            failures += not listing.throttled and not self._traffic.breaker.is_open
             wait = min(wait, self._retry.max_retry_after_seconds)
-            if failures >= self._retry.attempts or anyio.current_time() + wait > deadline:
+            if failures >= self._retry.attempts or self._traffic.active() + wait > deadline:
                 break
-            if listing.throttled:
-                self._limiter.pause(wait)
             with anyio.move_on_after(wait):
                 await self._draining.wait()
+        return listing
+
+    async def _ask(self, row: Row) -> Listing | Unlisted:
+        """List once, and tell the traffic what came back."""
+        departure, lane = ListDeparture(self._traffic), self._traffic.lists
+        try:
+            listing = await self._api.list(row.interaction_sid, row.channel_sid, departure)
+        finally:
+            permit = departure.home()
+        if isinstance(listing, Listing):
+            lane.admit()
+        elif listing.throttled and permit is not None:
+            lane.refuse(permit, Refusal(listing.code, listing.retry_after_seconds))
+        elif listing.unreachable:
+            lane.fail(listing.reason, unreachable=True)
         return listing
 
     def _is_final(self, row: Row, listing: Unlisted) -> bool:

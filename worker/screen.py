@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from worker.model import Tally
+from worker.model import Change, Tally
 
 FRAME_SECONDS = 0.25
 LINE_SECONDS = 60.0
@@ -29,15 +29,27 @@ _WEEK = timedelta(days=6)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A run at one moment. rate: the limit in requests a second. waiting: rows whose channel is busy."""
+    """A run at one moment.
+
+    rate: the limit in requests a second, ceiling: the one that was set; slots and concurrency likewise, for requests at
+    once. waiting: rows whose channel is busy. held: what keeps anything from being sent, if something does.
+    """
 
     run: int
     tally: Tally
     rate: float
+    ceiling: float
+    slots: int
     concurrency: int
     in_flight: int
     waiting: int
+    held: str = ""
     stopping: bool = False
+
+    @property
+    def limit(self) -> str:
+        """The rate's limit in words."""
+        return f"{self.rate:.3g}" + (f" (found, set {self.ceiling:g})" if self.rate < self.ceiling else "")
 
 
 class Pace:
@@ -61,7 +73,7 @@ def as_line(moment: Moment, pace: float, now: datetime) -> str:
     total = f"/{tally.input_rows:,}" if tally.input_rows is not None else ""
     parts = [f"{tally.accounted:,}{total} rows", f"{tally.created:,} created"]
     parts += [f"{count:,} {name}" for name, count in _worth_saying(tally)]
-    parts.append(f"{pace:.1f}/s of {moment.rate:g}")
+    parts.append(moment.held or f"{pace:.1f}/s of {moment.limit}")
     if finish := _finish(tally, pace, now):
         parts.append(f"all done {finish}")
     return textwrap.fill(f"{now:%H:%M} run {moment.run}: {', '.join(parts)}", _COLUMNS, break_long_words=False)
@@ -108,13 +120,31 @@ def as_panel(moment: Moment, pace: float, now: datetime) -> RenderableType:
     finish = _finish(tally, pace, now)
     doing = [f"  all done {finish}"] if finish else []
     doing += [
-        f"  sending {pace:.1f}/s of {moment.rate:g}   in flight {moment.in_flight} of {moment.concurrency}",
+        f"  {moment.held}"
+        if moment.held
+        else f"  sending {pace:.1f}/s of {moment.limit}   in flight {moment.in_flight} of {moment.slots}",
         f"  waiting for a channel {moment.waiting:,}   retries {tally.retries:,}   429s {tally.throttled:,}",
         "  Ctrl-C: cut what is in flight; it would be in doubt"
         if moment.stopping
         else "  Ctrl-C: finish what is in flight and stop; run it again to go on",
     ]
     return Group(head, counts, *(Text(line, no_wrap=True, overflow="ellipsis") for line in doing))
+
+
+class News:
+    """What happens to the limits, in a line each, when it happens; one that is found over and over once a minute."""
+
+    def __init__(self) -> None:
+        self._said_at: dict[str, float] = {}
+
+    def line(self, change: Change, now: datetime) -> str | None:
+        """Return what to say about a change, or None when that was said just now. now: local time."""
+        if change.event == "limit.adapted":
+            limit, seconds = str(change.facts["limit"]), now.timestamp()
+            if seconds - self._said_at.get(limit, -LINE_SECONDS) < LINE_SECONDS:
+                return None
+            self._said_at[limit] = seconds
+        return textwrap.fill(f"{now:%H:%M} {change.sentence}", _COLUMNS)
 
 
 async def show(look: Callable[[], Moment], *, interactive: bool) -> None:

@@ -6,12 +6,41 @@ comes home. Cutting: what is in flight is recorded as what it is, in doubt.
 
 import signal
 from collections.abc import Callable
+from typing import NamedTuple
 
 import anyio
 
-from worker.model import Cause, Exit
+from worker.model import Cause, Exit, State, Tally
 
 SIGNALS = {signal.SIGINT: Exit.SIGINT, signal.SIGTERM: Exit.SIGTERM, signal.SIGHUP: Exit.SIGHUP}
+
+
+_BAD = (State.REJECTED, State.PARKED, State.FAILED)
+
+
+class Thresholds(NamedTuple):
+    """So many rejected, parked and failed rows are too many; 0 is off.
+
+    max_failure_ratio: of the rows that this run brought to a state, once there are min_sample of them.
+    """
+
+    max_failures: int = 0
+    max_failure_ratio: float = 0.0
+    min_sample: int = 1
+
+    def exceeded(self, tally: Tally) -> Cause | None:
+        """Return why a run has to stop, if it has to."""
+        bad = sum(tally.settled.get(state, 0) for state in _BAD)
+        if 0 < self.max_failures <= bad:
+            return Cause(Exit.HALTED, f"halted: {bad:,} rows were rejected, parked or failed, see stop.max_failures")
+        total = sum(tally.settled.values())
+        if self.max_failure_ratio and total >= self.min_sample and bad > self.max_failure_ratio * total:
+            share = f"{bad:,} of {total:,} rows were rejected, parked or failed"
+            return Cause(Exit.HALTED, f"halted: {share}, see stop.max_failure_ratio")
+        return None
+
+
+NO_THRESHOLDS = Thresholds()
 
 
 class Stop:

@@ -4,19 +4,33 @@ A submission carries what would be true of its row if the lights went out now, f
 the instant an attempt leaves, to the verdict's outcome; whoever records it in a `finally` records the truth.
 """
 
-import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Protocol
 
 import anyio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 from tenacity.stop import stop_base
 
-from worker.config import Retry as RetrySettings
-from worker.limiter import Limiter
-from worker.model import NOT_SENT, Answer, Failed, Halt, InDoubt, Outcome, Reply, Retry, Row, Settlement, Tally, Verdict
+from worker.model import (
+    NOT_SENT,
+    Answer,
+    Failed,
+    Halt,
+    InDoubt,
+    NotSent,
+    Outcome,
+    Reply,
+    Retry,
+    Row,
+    Settlement,
+    Tally,
+    Verdict,
+)
+from worker.traffic import Permit, Refusal, Traffic, WithdrawnError
 from worker.verdict import judge
+
+_SERVER_ERROR = 500
 
 
 class Creator(Protocol):
@@ -35,56 +49,53 @@ class OnRetry(Protocol):
         ...
 
 
-class WithdrawnError(Exception):
-    """The run drained while the row waited for its grant: it never left."""
-
-
 class Submission:
     """One row on its way. outcome: what would be true if the lights went out now."""
 
-    def __init__(self, row: Row, limiter: Limiter, tally: Tally, draining: anyio.Event) -> None:
+    def __init__(self, row: Row, traffic: Traffic, tally: Tally) -> None:
         self.row = row
         self.outcome: Outcome = NOT_SENT
         self.attempts = 0
         self.answer: Answer | None = None
-        self._limiter = limiter
+        self._traffic = traffic
         self._tally = tally
-        self._draining = draining
+        self._permit: Permit | None = None
         self._away = False
-        self._granted = False
-        self._waiting = anyio.CancelScope()
 
     async def ready(self) -> None:
-        """Wait for the limiter's grant. Raises WithdrawnError when the run drains before the row has left.
+        """Wait until the row may leave. Raises WithdrawnError when the run drains before that.
 
-        A grant lasts until the row has left: when its connection died, it need not stand in line a second time.
+        A permit lasts until the row has left: when its connection died, it need not stand in line a second time.
         """
-        with anyio.CancelScope() as self._waiting:
-            if not self._granted and not self._draining.is_set():
-                await self._limiter.acquire()
-                self._granted = True
-            if not self._draining.is_set():
-                return
-        raise WithdrawnError
-
-    def withdraw(self) -> None:
-        """Wait no longer; harmless when the row has left."""
-        self._waiting.cancel()
+        if self._permit is not None and self._traffic.is_held:
+            self._give_back()
+        if self._permit is None:
+            self._permit = await self._traffic.creates.acquire()
 
     def left(self) -> None:
         """Take note that the service may act on the row from now on."""
+        if self._permit is not None:
+            self._traffic.creates.depart(self._permit)
         self._away = True
-        self._granted = False
         self._tally.in_flight += 1
         self.attempts += 1
         self._tally.requests += 1
         self._tally.last_request = time.time()
         self.outcome = InDoubt("cut", "cut off before the answer came: may exist")
 
-    def home(self) -> None:
-        """Take note that the attempt is over, whether it had left or not."""
-        self._tally.in_flight -= self._away
+    def home(self) -> Permit | None:
+        """Take note that the attempt is over; returns its permit if it had left."""
+        left = self._away
+        self._tally.in_flight -= left
         self._away = False
+        permit = self._give_back()
+        return permit if left else None
+
+    def _give_back(self) -> Permit | None:
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            self._traffic.creates.give_back(permit)
+        return permit
 
     def take(self, answer: Answer, verdict: Verdict) -> None:
         """Make the outcome what an answer's verdict says."""
@@ -112,23 +123,25 @@ class Submission:
 class _Enough(stop_base):
     """No further attempt: the run drains, the attempts are used up, or the next wait would go over the budget.
 
-    Being throttled uses up no attempt: it says nothing about the row.
+    Being throttled uses up no attempt, nor does an outage of the service: they say nothing about the row.
 
     tenacity's own budget reads the process's clock; this one reads the event loop's, as every wait here does.
     """
 
-    def __init__(self, draining: anyio.Event, settings: RetrySettings) -> None:
+    def __init__(self, draining: anyio.Event, traffic: Traffic) -> None:
         self._draining = draining
-        self._left = settings.attempts
-        self._deadline = anyio.current_time() + settings.budget_seconds
+        self._traffic = traffic
+        self._left = traffic.retry.attempts
+        self._deadline = traffic.active() + traffic.retry.budget_seconds
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         verdict = retry_state.outcome.result() if retry_state.outcome else None
-        self._left -= not (isinstance(verdict, Retry) and verdict.throttled)
+        throttled = isinstance(verdict, Retry) and verdict.throttled
+        self._left -= not throttled and not self._traffic.breaker.is_open
         return (
             self._draining.is_set()
             or self._left <= 0
-            or anyio.current_time() + retry_state.upcoming_sleep > self._deadline
+            or self._traffic.active() + retry_state.upcoming_sleep > self._deadline
         )
 
 
@@ -138,22 +151,18 @@ class Submitter:
     def __init__(
         self,
         api: Creator,
-        limiter: Limiter,
-        settings: RetrySettings,
+        traffic: Traffic,
         tally: Tally,
         draining: anyio.Event,
         *,
         on_retry: OnRetry,
-        jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._api = api
-        self._limiter = limiter
-        self._settings = settings
+        self._traffic = traffic
+        self._settings = traffic.retry
         self._tally = tally
         self._draining = draining
-        self._under_way: set[Submission] = set()
         self._on_retry = on_retry
-        self._jitter = jitter
         self._retrying = AsyncRetrying(
             sleep=self._sleep,
             wait=self._wait,
@@ -163,36 +172,50 @@ class Submitter:
 
     def begin(self, row: Row) -> Submission:
         """Return a row's submission, before its first attempt."""
-        return Submission(row, self._limiter, self._tally, self._draining)
+        return Submission(row, self._traffic, self._tally)
 
     async def submit(self, submission: Submission) -> Verdict:
         """Bring one submission as far as it goes; its outcome is set, and the last verdict is returned."""
-        self._under_way.add(submission)
-        try:
-            verdict = await self._attempt(submission)
-            if not isinstance(verdict, Retry):
-                return verdict
-            return await self._again(submission, verdict)
-        finally:
-            self._under_way.discard(submission)
+        verdict = await self._attempt(submission)
+        if not isinstance(verdict, Retry):
+            return verdict
+        return await self._again(submission, verdict)
+
+    async def until_open(self) -> None:
+        """Wait until something may leave at all."""
+        await self._traffic.until_open()
 
     def withdraw(self) -> None:
         """Call back every row that waits for its grant; what has left comes home."""
-        for submission in self._under_way:
-            submission.withdraw()
+        self._traffic.withdraw()
 
     async def _attempt(self, submission: Submission) -> Verdict:
+        permit = None
         try:
             answer = await self._api.create(submission.row, submission)
         except WithdrawnError:
             return submission.outcome
         finally:
-            submission.home()
+            permit = submission.home()
         verdict = judge(answer)
         submission.take(answer, verdict)
-        if isinstance(verdict, Retry) and verdict.throttled:
-            self._tally.throttled += 1
+        self._report(answer, verdict, permit)
         return verdict
+
+    def _report(self, answer: Answer, verdict: Verdict, permit: Permit | None) -> None:
+        """Tell the traffic what came back: it finds the limits by it, and whether the service is there."""
+        lane = self._traffic.creates
+        if not isinstance(answer, Reply):
+            lane.fail(answer.reason, unreachable=isinstance(answer, NotSent))
+        elif isinstance(verdict, Retry) and verdict.throttled:
+            self._tally.throttled += 1
+            if permit is not None:
+                lane.refuse(permit, Refusal(verdict.code, verdict.after_seconds, answer.concurrent))
+        elif answer.status >= _SERVER_ERROR:
+            lane.fail(f"status {answer.status}", unreachable=False)
+        else:
+            lane.admit(answer.concurrent)
+            self._traffic.quota.refund()
 
     async def _again(self, submission: Submission, verdict: Verdict) -> Verdict:
         # entering tenacity costs more than a row, so the first attempt is made outside and is handed in here
@@ -209,19 +232,22 @@ class Submitter:
 
         def announce(state: RetryCallState) -> None:
             if state.next_action is not None and isinstance(verdict, Retry):
-                if verdict.throttled:
-                    self._limiter.pause(state.next_action.sleep)
                 self._on_retry(submission.row, verdict, attempt=state.attempt_number, seconds=state.next_action.sleep)
 
-        retrying = self._retrying.copy(stop=_Enough(self._draining, self._settings), before_sleep=announce)
+        retrying = self._retrying.copy(stop=_Enough(self._draining, self._traffic), before_sleep=announce)
         return await retrying(attempt)
 
     def _wait(self, state: RetryCallState) -> float:
         verdict = state.outcome.result() if state.outcome else None
+        throttled = isinstance(verdict, Retry) and verdict.throttled
+        # what throttles a run is slowed down by its limits; the quota is for what else goes wrong
+        least = 0.0 if throttled else self._traffic.quota.spend(anyio.current_time())
         if isinstance(verdict, Retry) and verdict.after_seconds is not None:
-            return min(verdict.after_seconds, self._settings.max_retry_after_seconds)
-        exponential = self._settings.initial_seconds * 2.0 ** min(state.attempt_number - 1, 30)
-        return self._jitter(0, min(exponential, self._settings.max_seconds))
+            return max(least, min(verdict.after_seconds, self._settings.max_retry_after_seconds))
+        # who adapts has the right rate again at once: rows that slept ever longer would leave it unused
+        doublings = 0 if throttled and self._traffic.adaptive else min(state.attempt_number - 1, 30)
+        exponential = self._settings.initial_seconds * 2.0**doublings
+        return max(least, self._traffic.jitter(0, min(exponential, self._settings.max_seconds)))
 
     async def _sleep(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):

@@ -175,6 +175,12 @@ def _judge_status(status: int, code: str, message: str, *, is_ours: bool, reply:
             return InDoubt(code, f"status {status}: may exist", stranger=not is_ours)
 
 
+def code_of(body: bytes) -> str:
+    """Return the code that an error's body names, or nothing."""
+    code, _ = _read_error(body) or (None, "")
+    return str(code or "")
+
+
 def _read_error(body: bytes) -> tuple[int | None, str] | None:
     """Return (code, message) from any of the three shapes that Twilio uses [docs, code], or None for a stranger's.
 
@@ -191,13 +197,13 @@ def _read_error(body: bytes) -> tuple[int | None, str] | None:
         return None
     texts = (document.get(name) for name in ("message", "detail", "title"))
     message = next((text for text in texts if isinstance(text, str)), None)
-    code = _code_of(document.get("code"))
+    code = _read_code(document.get("code"))
     if code is None and (message is None or not (is_list or "status" in document)):
         return None
     return code, message or ""
 
 
-def _code_of(value: Any) -> int | None:
+def _read_code(value: Any) -> int | None:
     text = str(value) if isinstance(value, int | str) else ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _CODE_DIGITS else None
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from tests.commands import HOLDING, finish, start
-from tests.fakes import LOST_BEFORE, FakeService, always_created
+from tests.fakes import LOST_BEFORE, FakeService, always_created, free_traffic
 from tests.ledger_contract import SOURCE
 from tests.mutants.__main__ import misplaced
 from tests.mutants.catalogue import MUTANTS, Mutant
@@ -19,12 +19,10 @@ from tests.samples_of import row, sid
 from tests.test_pipeline import Bench
 from tests.virtual_clock import virtual_time
 from worker.config import Doubt as DoubtSettings
-from worker.config import Retry as RetrySettings
 from worker.emulator import Emulator, serve
 from worker.ledger import Asked, Entry, Intent, Known, Settle, Surroundings
 from worker.ledger.opening import create_ledger, open_ledger
 from worker.ledger.sqlite import SqliteLedger
-from worker.limiter import Limiter
 from worker.model import Answer, InDoubt, Listing, Row, Settlement, State, Unlisted
 from worker.reconcile import Doubt, Later, ListDeparture, NotCreated, Reconciler
 
@@ -123,9 +121,8 @@ def reconciler(service: FakeService) -> Reconciler:
     """Return a reconciler with a settle time of a minute."""
     return Reconciler(
         service,
-        Limiter(float("inf")),
+        free_traffic(),
         DoubtSettings(settle_seconds=60),
-        RetrySettings(),
         anyio.Event(),
         on_refused=lambda _: None,
     )

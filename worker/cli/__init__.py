@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -191,6 +191,24 @@ def resolve(
 
     settings = configure(config, ledger, {"api": {"base_url": base_url}})
     return resolve_rows(keys, settings, created=created, not_created=not_created, file=file)
+
+
+@app.command(group=DECIDE)
+def control(
+    command: Annotated[Literal["pause", "resume", "drain", "rate"], Parameter(help="What the run is to do.")],
+    rate: Annotated[str | None, Parameter(help="With rate: requests a second at most: 5, 900/m, inf.")] = None,
+    /,
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+) -> int:
+    """Steer the run that is at work: pause it, resume it, let it drain, or keep it below a rate.
+
+    Example: flex-import control rate 5
+    """
+    from worker.cli.controlling import steer
+
+    return steer(command, rate, config, ledger)
 
 
 @app.command(group=LOOK)

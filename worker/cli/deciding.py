@@ -1,16 +1,14 @@
 """`resolve`: a person's decision about rows in doubt, recorded with when and by whom."""
 
 import csv
-import getpass
 import os
 import re
-import socket
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.cli.wiring import open_own_ledger, tell
+from worker.cli.wiring import open_own_ledger, person, tell
 from worker.config import Config
 from worker.credentials import read_credentials
 from worker.errors import ConfigError
@@ -55,7 +53,7 @@ def resolve_rows(
 
 
 def _record(ledger: SqliteLedger, found: Sequence[tuple[_Verdict, int, str]]) -> None:
-    by = f"{getpass.getuser()}@{socket.gethostname()}"
+    by = person()
     ledger.start_run("resolve")
     entries: list[Entry] = []
     for verdict, number, key in found:

@@ -25,18 +25,18 @@ from worker.ledger import SourceFile
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.survey import Survey
 from worker.ledger.view import View
-from worker.limiter import Limiter
 from worker.logs import LogObserver, configure
-from worker.model import Cause, Exit, State, Tally
+from worker.model import Cause, Change, Exit, State, Tally
 from worker.payload import Mapper
 from worker.pipeline import Pipeline, handed_on
 from worker.reconcile import Reconciler
-from worker.report import Account, as_json, as_text
+from worker.report import Account, as_json, as_text, duration
 from worker.rowqueue import RowQueue
-from worker.screen import Moment, show
+from worker.screen import Moment, News, show
 from worker.source import Input, find_inputs
-from worker.stopping import Stop, heed_signals, ignore_further
+from worker.stopping import Stop, Thresholds, heed_signals, ignore_further
 from worker.submit import Submitter
+from worker.traffic import Traffic
 
 SWITCH_SECONDS = 0.0005
 """How long the reader's thread may keep the interpreter from the event loop; Python's own 5 ms makes timers late."""
@@ -170,10 +170,17 @@ class _Run:
         self._tally = tally
         self._stop = Stop()
         self._number = ledger.start_run(order.command)
-        self._limiter = Limiter(self._settings.limits.rate_per_second)
-        self._list_limiter = Limiter(self._settings.limits.list_rate_per_second)
-        self._queue = RowQueue(self._settings.source.queue_rows)
         self._observer = LogObserver(self._number)
+        self._news = News()
+        self._traffic = Traffic(
+            self._settings.limits,
+            self._settings.retry,
+            self._stop.draining,
+            outage_seconds=self._settings.stop.outage_seconds,
+            on_change=self._tell_change,
+            on_outage=self._give_up,
+        )
+        self._queue = RowQueue(self._settings.source.queue_rows)
         self._ledger_broke = False
 
     async def send(self, intake: Intake) -> Account:
@@ -190,9 +197,8 @@ class _Run:
         settings, api = self._settings, self._api
         reconciler = Reconciler(
             api,
-            self._list_limiter,
+            self._traffic,
             settings.doubt,
-            settings.retry,
             self._stop.draining,
             on_refused=self._observer.lists_refused,
         )
@@ -206,10 +212,10 @@ class _Run:
                 self._stop.drain(Cause(Exit.HALTED, f"halted: {reason}"))
 
     def _pipeline(self, journal: Journal, api: Api, reconciler: Reconciler) -> Pipeline:
+        stop = self._settings.stop
         submitter = Submitter(
             api,
-            self._limiter,
-            self._settings.retry,
+            self._traffic,
             self._tally,
             self._stop.draining,
             on_retry=self._observer.retry_scheduled,
@@ -225,7 +231,8 @@ class _Run:
             observer=self._observer,
             limit=self._order.limit,
             attempts=self._settings.retry.attempts,
-            max_in_doubt=self._settings.stop.max_in_doubt,
+            max_in_doubt=stop.max_in_doubt,
+            thresholds=Thresholds(stop.max_failures, stop.max_failure_ratio, stop.min_sample),
             earlier=self._order.earlier,
             resend=self._order.resend,
         )
@@ -236,26 +243,43 @@ class _Run:
 
         concurrency = self._settings.limits.concurrency
 
-        def look() -> Moment:
-            return Moment(
-                self._number,
-                self._tally,
-                self._limiter.rate,
-                concurrency,
-                self._tally.in_flight,
-                self._queue.waiting,
-                self._stop.ending.is_set(),
-            )
-
         async with anyio.create_task_group() as aside:
             with anyio.CancelScope() as cut:
                 if not self._order.silent:
-                    aside.start_soon(partial(show, look, interactive=sys.stderr.isatty()))
+                    aside.start_soon(partial(show, self._look, interactive=sys.stderr.isatty()))
                 grace = self._settings.stop.grace_seconds
                 heed = partial(heed_signals, self._stop, cut, grace_seconds=grace, on_first=self._say_stopping)
                 aside.start_soon(heed)
                 await pipeline.run(intake.read(survey, register), concurrency)
             aside.cancel_scope.cancel()
+
+    def _look(self) -> Moment:
+        return Moment(
+            self._number,
+            self._tally,
+            rate=self._traffic.creates.rate,
+            ceiling=self._traffic.creates.ceiling,
+            slots=self._traffic.slot_finder.limit,
+            concurrency=self._settings.limits.concurrency,
+            in_flight=self._tally.in_flight,
+            waiting=self._queue.waiting,
+            held=self._traffic.held_by,
+            stopping=self._stop.ending.is_set(),
+        )
+
+    def _tell_change(self, change: Change) -> None:
+        self._observer.limits_changed(change)
+        line = self._news.line(change, datetime.now().astimezone())
+        if line and not self._order.silent:
+            say(line)
+
+    def _give_up(self, reason: str) -> None:
+        cause = Cause(
+            Exit.HALTED, f"halted: the service was down for {duration(self._settings.stop.outage_seconds)} ({reason})"
+        )
+        if cause not in self._stop.causes:
+            self._observer.run_stopping(cause)
+        self._stop.drain(cause)
 
     def _say_stopping(self) -> None:
         if not self._order.silent:

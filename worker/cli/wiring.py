@@ -1,7 +1,9 @@
 """What several commands need before they begin: settings from flags, the ledger for this import, its refusals."""
 
+import getpass
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -86,6 +88,15 @@ def open_own_ledger(config: Config, credentials: Credentials) -> SqliteLedger:
         ledger.close()
         raise
     return ledger
+
+
+def person() -> str:
+    """Return who gives this command, as the ledger remembers it: name@host."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # in a container a user may have a number only
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
 
 
 def shown(path: str) -> str:

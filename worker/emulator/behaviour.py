@@ -1,9 +1,12 @@
 """How the emulated service behaves: every setting in one value that can be swapped while it runs."""
 
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Final
+from types import NoneType
+from typing import Any, Final, get_args
 
 from worker.emulator.fault import Answer, Call, ErrorShape, Fault, Scripted, When, forbid_before
 
@@ -76,6 +79,38 @@ class Behaviour:
 
 
 _CREATED: Final = (200, 201)
+
+PLAIN: Final = {
+    setting.name: kinds
+    for setting in fields(Behaviour)
+    if (kinds := frozenset(get_args(setting.type) or (setting.type,))) <= {int, float, NoneType}
+}
+"""The settings that are a number, or null where that means none, and the types that each may have."""
+
+
+def read_settings(document: bytes) -> dict[str, float | None]:
+    """Read plain settings from a JSON object. Raises ValueError for what is none, with a sentence for people."""
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("the settings must be a JSON object")  # noqa: TRY004 - the asker's document, not our argument
+    for name, value in found.items():
+        _check_plain(name, value)
+    return found
+
+
+def _check_plain(name: str, value: Any) -> None:
+    kinds = PLAIN.get(name)
+    if kinds is None:
+        raise ValueError(f"{name} is no setting that can be changed here; those are {', '.join(PLAIN)}")
+    if value is None and NoneType in kinds:
+        return
+    if type(value) not in {int, float} or not abs(value) <= sys.float_info.max:  # NaN is none either
+        raise ValueError(f"{name} must be a number{' or null' if NoneType in kinds else ''}")
+    if type(value) is float and float not in kinds:
+        raise ValueError(f"{name} must be a whole number")
 
 
 def _check_odds(names: str, *odds: float) -> None:

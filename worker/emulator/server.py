@@ -1,4 +1,4 @@
-"""Puts an emulator on a port, and tells other processes the truth."""
+"""Puts an emulator on a port, tells other processes the truth, and lets them steer."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from worker.emulator import reply
+from worker.emulator.behaviour import PLAIN, read_settings
 from worker.emulator.desk import Desk
 from worker.emulator.emulator import Emulator
 
@@ -58,12 +59,14 @@ class _Aside:
         self._emulator = emulator
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Tell the truth, count who follows a redirect, and know nothing else."""
+        """Tell the truth, change the behaviour, count who follows a redirect, and know nothing else."""
         match request.method, request.path:
             case "GET", "/emulator/stats":
                 return web.json_response(asdict(self._emulator.stats))
             case "GET", "/emulator/truth":
                 return await self._tell(request)
+            case "POST", "/emulator/behaviour":
+                return await self._change(request)
             case _, reply.REDIRECTED:
                 self._emulator.truth.counts["redirects_followed"] += 1
                 return web.json_response({})
@@ -71,6 +74,13 @@ class _Aside:
                 return reply.render_error(
                     20404, "The requested resource was not found", self._emulator.behaviour.error_shape, {}
                 )
+
+    async def _change(self, request: web.BaseRequest) -> web.Response:
+        try:
+            self._emulator.change(**read_settings(await request.read()))
+        except ValueError as exc:
+            return web.json_response({"message": str(exc)}, status=400)
+        return web.json_response({name: getattr(self._emulator.behaviour, name) for name in PLAIN})
 
     async def _tell(self, request: web.BaseRequest) -> web.StreamResponse:
         if not self._emulator.truth.remember:

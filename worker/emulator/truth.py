@@ -60,6 +60,7 @@ class Request:
 class Stats:
     """A snapshot of the counters. They count since the start, except `in_flight` and `late_pending`."""
 
+    at: float  # when it was taken: the emulator's clock, in seconds
     arrived: int  # creates that came
     accepted: int  # creates that passed the credentials and the limits
     created: int  # participants made by creates
@@ -165,6 +166,7 @@ class Truth:
         """Return the counters as they are now."""
         counts = self.counts
         return Stats(
+            at=self._clock(),
             arrived=self.arrived,
             accepted=self.accepted,
             created=self.created,

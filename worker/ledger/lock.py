@@ -9,6 +9,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,13 @@ _NETWORK = frozenset(
     | {f"fuse.{name}" for name in ("ceph", "ceph-fuse", "davfs2", "gcsfuse", "glusterfs", "rclone", "s3fs", "sshfs")}
 )
 
+UNNAMED = "another process"
+"""What a holder is called that could not write its number, on a full disk say."""
+
+_TRIES = 1000
+_PAUSE_SECONDS = 0.001
+"""How often, and after how long, a lock that others only ask about is tried again: an instant each, a second in all."""
+
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 """How the kernel writes a blank, a tab, a line end or a backslash in its table of mounts."""
 
@@ -27,23 +35,22 @@ class Lock:
     """The exclusive right to write one ledger. Raises LedgerHeldError when another process has it."""
 
     def __init__(self, ledger: Path) -> None:
-        self._path = ledger.with_name(f"{ledger.name}.lock")
+        self._path = _handle_of(ledger)
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise LedgerError(f"{self._path}: cannot be opened: {exc.strerror}") from exc
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._descriptor, 100, 0).decode(errors="replace").strip() or "another process"
+            holder = None if _take(self._descriptor) else _named(self._descriptor)
+        except OSError as exc:
+            os.close(self._descriptor)
+            raise LedgerError(f"{self._path}: cannot be locked: {exc.strerror}") from exc
+        if holder is not None:
             os.close(self._descriptor)
             raise LedgerHeldError(
                 f"{ledger}: {holder} is working on this ledger. Wait until it has ended; flex-import status shows how "
                 "far it is"
-            ) from None
-        except OSError as exc:
-            os.close(self._descriptor)
-            raise LedgerError(f"{self._path}: cannot be locked: {exc.strerror}") from exc
+            )
         with suppress(OSError):  # on a full disk the lock holds, only its holder's name is missing
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"process {os.getpid()}\n".encode(), 0)
@@ -66,6 +73,61 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def holder_of(ledger: Path) -> str | None:
+    """Return who holds a ledger's lock, as `process 4711`, or None. It is not taken: who begins now still gets it.
+
+    Raises LedgerError when it cannot be asked.
+    """
+    path = _handle_of(ledger)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise LedgerError(f"{path}: cannot be opened: {exc.strerror}") from exc
+    try:
+        return _named(descriptor) if _held(descriptor) else None
+    except OSError as exc:
+        raise LedgerError(f"{path}: cannot be asked who holds it: {exc.strerror}") from exc
+    finally:
+        os.close(descriptor)
+
+
+def _handle_of(ledger: Path) -> Path:
+    return ledger.with_name(f"{ledger.name}.lock")
+
+
+def _named(descriptor: int) -> str:
+    return os.pread(descriptor, 100, 0).decode(errors="replace").strip() or UNNAMED
+
+
+def _take(descriptor: int) -> bool:
+    """Take the lock, unless somebody holds it; who only asks for it shares it for an instant, and is waited for."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _held(descriptor):
+                return False
+            sleep(_PAUSE_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _held(descriptor: int) -> bool:
+    """Tell whether somebody holds the lock. This kind cannot be asked about (`F_GETLK` does not see it), only shared.
+
+    Who holds it shares it with nobody, so that sharing it fails; those who ask share it with each other.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
 
 
 def _same(path: Path, opened: os.stat_result) -> bool:

@@ -13,6 +13,9 @@ from worker.ledger.sqlite import SqliteLedger
 _PATIENCE_MILLISECONDS = 20_000
 """How long a record waits for a stranger's lock on the file, before the ledger counts as dead."""
 
+_PATIENCE_BESIDE_MILLISECONDS = 5_000
+"""How long who looks at a ledger, or has a word for its run, waits for its writer."""
+
 
 def open_ledger(path: Path) -> SqliteLedger:
     """Open an existing ledger for writing and take its lock.
@@ -30,7 +33,7 @@ def open_ledger(path: Path) -> SqliteLedger:
         try:
             _require_tables(connection, path)
             prepare(connection, path)
-            _configure(connection, path)
+            _configure(connection, path, _PATIENCE_MILLISECONDS)
             return SqliteLedger(connection, path, lock)
         except BaseException:
             connection.close()
@@ -86,13 +89,29 @@ def open_readonly(path: Path) -> sqlite3.Connection:
         return _look(path, "mode=ro&immutable=1")
 
 
+def open_beside(path: Path) -> sqlite3.Connection:
+    """Open a ledger to write a word to the run that works on it: without its lock, which that run has.
+
+    Raises LedgerRefusedError when it is none or is of an older version, LedgerError when it cannot be used.
+    """
+    _require_file(path)
+    connection = _look(path, "mode=rw")
+    try:
+        connection.isolation_level = None
+        _configure(connection, path, _PATIENCE_BESIDE_MILLISECONDS)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _look(path: Path, how: str) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
     except sqlite3.Error as exc:
         raise LedgerError(f"{path}: cannot be opened: {exc}") from exc
     try:
-        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_BESIDE_MILLISECONDS}")
         _require_this_version(connection, path)
     except BaseException:
         connection.close()
@@ -168,7 +187,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise LedgerError(f"{path}: cannot be opened: {exc}") from exc
 
 
-def _configure(connection: sqlite3.Connection, path: Path) -> None:
+def _configure(connection: sqlite3.Connection, path: Path, patience_milliseconds: int) -> None:
     try:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
@@ -177,6 +196,6 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("PRAGMA fullfsync = ON")  # where a plain sync leaves data in the disk's cache: macOS
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MILLISECONDS}")
+        connection.execute(f"PRAGMA busy_timeout = {patience_milliseconds}")
     except sqlite3.Error as exc:
         raise LedgerError(f"{path}: cannot be written: {exc}") from exc

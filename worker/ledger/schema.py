@@ -134,6 +134,18 @@ MIGRATIONS: tuple[str, ...] = (
         CHECK ((decision = 'created') = (sid IS NOT NULL))
     );
     """,
+    """
+    -- what a person told a run that was at work: when and by whom; rate: requests a second at most
+    CREATE TABLE orders (
+        id INTEGER PRIMARY KEY,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        given_at INTEGER NOT NULL,
+        given_by TEXT NOT NULL,
+        command TEXT NOT NULL CHECK (command IN ('rate', 'pause', 'resume', 'drain')),
+        rate REAL CHECK (rate > 0),
+        CHECK ((command = 'rate') = (rate IS NOT NULL))
+    );
+    """,
 )
 
 

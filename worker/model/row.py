@@ -1,12 +1,12 @@
-"""The vocabulary that all rooms share: rows, answers, verdicts, outcomes and their tally. Pure values, no IO.
+"""What happens to a row. Pure values, no IO.
 
 A row travels: `Record` (as read) → `Row` (as it will be sent) → `Answer` (what came back) → `Verdict` (what that
 means) → `Outcome` (what is true of the row from now on).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 
@@ -83,12 +83,16 @@ class Misfit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete HTTP response. retry_after_seconds: what Retry-After asks for, if it came and could be read."""
+    """A complete HTTP response. retry_after_seconds: what Retry-After asks for, if it came and could be read.
+
+    concurrent: how many requests the account had under way, if it was told (`Twilio-Concurrent-Requests`).
+    """
 
     status: int
     body: bytes
     request_id: str | None = None
     retry_after_seconds: float | None = None
+    concurrent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +134,16 @@ class Listing:
 class Unlisted:
     """The channel could not be listed. refused: asking again, or for another channel, would get the same answer.
 
-    missing: this channel is not found. throttled: everybody has to slow down.
+    missing: this channel is not found. throttled: everybody has to slow down. unreachable: no connection was made.
+    code: the service's own, if there was one.
     """
 
     reason: str
     refused: bool = False
     missing: bool = False
     throttled: bool = False
+    unreachable: bool = False
+    code: str = ""
     retry_after_seconds: float | None = None
 
 
@@ -259,141 +266,3 @@ _STATES: dict[type[Outcome], State] = {
     Failed: State.FAILED,
     InDoubt: State.IN_DOUBT,
 }
-
-
-# ---- the account of a run -------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Tally:
-    """Where every input row went, in rows; below the line, what it took.
-
-    input_rows is None when the input cannot be counted first (stdin). last_request: when the last request left, in
-    seconds since 1970. settled: rows that this run brought to a state, as the ledger counts them. earlier: those among
-    them that were left over from earlier runs.
-    """
-
-    input_rows: int | None = None
-    read: int = 0
-    created: int = 0
-    existed: int = 0
-    already_done: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    parked: int = 0
-    waived: int = 0
-    failed: int = 0
-    in_doubt: int = 0
-    not_sent: int = 0
-
-    changed: int = 0
-    requests: int = 0
-    retries: int = 0
-    throttled: int = 0
-    in_flight: int = 0
-    last_request: float | None = None
-    settled: dict[State, int] = field(default_factory=dict)
-    earlier: dict[State, int] = field(default_factory=dict)
-
-    @property
-    def unread(self) -> int:
-        """Rows of the input that this run did not read."""
-        return 0 if self.input_rows is None else self.input_rows - self.read
-
-    @property
-    def accounted(self) -> int:
-        """Rows that were read and have a place in the account."""
-        return sum(getattr(self, name) for name in BUCKETS)
-
-    def settle(self, outcome: Outcome, *, of_input: bool = True) -> None:
-        """Count a row that this run brought to an outcome; one that was stopped before it left is not sent.
-
-        of_input: whether the row is one of the input's; rows that were left over from earlier runs are counted aside.
-        """
-        self._count(outcome, 1, of_input=of_input)
-
-    def add(self, bucket: str, rows: int = 1) -> None:
-        """Count rows of the input in a bucket."""
-        setattr(self, bucket, getattr(self, bucket) + rows)
-
-    def remain_in_doubt(self, rows: int) -> None:
-        """Count rows that earlier runs left in doubt and that stay so; this run brought them to no state."""
-        if rows:
-            self.earlier[State.IN_DOUBT] = self.earlier.get(State.IN_DOUBT, 0) + rows
-
-    def unsettle(self, outcome: Outcome, *, of_input: bool = True) -> None:
-        """Take back what `settle` counted: the row goes on to another outcome."""
-        self._count(outcome, -1, of_input=of_input)
-
-    def _count(self, outcome: Outcome, by: int, *, of_input: bool) -> None:
-        state = state_of(outcome)
-        self.settled[state] = self.settled.get(state, 0) + by
-        if not self.settled[state]:
-            del self.settled[state]
-        if of_input:
-            self.add("not_sent" if outcome == NOT_SENT else state.value, by)
-        else:
-            self.earlier[state] = self.earlier.get(state, 0) + by
-
-    def holds(self) -> bool:
-        """Tell whether input = the sum of all outcomes + unread."""
-        return self.read == self.accounted and self.unread >= 0
-
-
-BUCKETS = (
-    "created",
-    "existed",
-    "already_done",
-    "duplicate",
-    "rejected",
-    "parked",
-    "waived",
-    "failed",
-    "in_doubt",
-    "not_sent",
-)
-"""The outcomes of the identity, in the order in which they are shown; `unread` completes them."""
-
-
-class Exit(IntEnum):
-    """What a command's exit code says. Part of the contract."""
-
-    DONE = 0
-    BAD_ROWS = 1
-    USAGE = 2
-    HALTED = 3
-    DOUBT = 4
-    HELD = 5
-    STOPPED = 6
-    BUG = 70
-    SIGHUP = 129
-    SIGINT = 130
-    SIGTERM = 143
-
-    @property
-    def meaning(self) -> str:
-        """One sentence for people."""
-        return _MEANINGS[self]
-
-
-_MEANINGS = {
-    Exit.DONE: "finished, every row is done",
-    Exit.BAD_ROWS: "finished; some rows were rejected, parked or failed",
-    Exit.USAGE: "usage or configuration; nothing was sent",
-    Exit.HALTED: "halted; every row is intact, run it again",
-    Exit.DOUBT: "finished; some rows are in doubt",
-    Exit.HELD: "another run holds the ledger",
-    Exit.STOPPED: "stopped as asked; run it again to go on",
-    Exit.BUG: "a bug in flex-import",
-    Exit.SIGHUP: "stopped by SIGHUP, everything recorded",
-    Exit.SIGINT: "stopped by SIGINT, everything recorded",
-    Exit.SIGTERM: "stopped by SIGTERM, everything recorded",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a run ends before its input does. reason: a sentence for people."""
-
-    exit: Exit
-    reason: str

@@ -1,0 +1,44 @@
+"""`control`: a word to the run that is at work on a ledger. It never disturbs that run."""
+
+from math import inf
+from pathlib import Path
+
+from worker.cli.wiring import configure, person, tell
+from worker.config import parse_rate
+from worker.errors import ConfigError
+from worker.ledger.steering import Command, give_order
+from worker.model import Exit
+
+
+def steer(command: Command, rate: str | None, config: Path | None, ledger: Path | None) -> int:
+    """Give the run that is at work an order; returns exit code 0.
+
+    Raises ConfigError for a rate that is missing, odd or none, LedgerRefusedError when no run can be steered there.
+    """
+    ceiling = _ceiling(command, rate)
+    run = give_order(configure(config, ledger, {}).ledger_path, command, ceiling, person())
+    tell(f"run {run} is told to {_said(command, ceiling)} (it looks every second)")
+    return Exit.DONE
+
+
+def _ceiling(command: Command, rate: str | None) -> float | None:
+    """Return the rate that belongs to a command: requests a second, None unless the command is `rate`."""
+    if command != "rate":
+        if rate is not None:
+            raise ConfigError(f"control {command}: takes no rate; to slow a run down: flex-import control rate {rate}")
+        return None
+    if rate is None:
+        raise ConfigError("control rate: say how many requests a second at most: 5, 900/m; inf: as configured")
+    try:
+        found = float(parse_rate(rate))
+    except ValueError as exc:
+        raise ConfigError(f"control rate: {exc}") from None
+    if not found > 0:  # not a number is not, either
+        raise ConfigError("control rate: must be more than 0; to send nothing for a while: flex-import control pause")
+    return found
+
+
+def _said(command: Command, ceiling: float | None) -> str:
+    if ceiling is None:
+        return command
+    return "send as fast as its settings allow" if ceiling == inf else f"send {ceiling:g}/s at most"

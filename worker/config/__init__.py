@@ -1,0 +1,21 @@
+"""The settings of a run: `config.toml`, then `FLEX_IMPORT__SECTION__KEY` variables, then flags; the last one wins.
+
+All problems are reported at once, each with its key path and where it came from. An unknown key or variable is a
+problem: a misspelt limit must not pass as the default.
+"""
+
+from worker.config.loading import Config, load
+from worker.config.section import Doubt, FieldMapping, Limits, Retry, Settings, Source, is_loopback, parse_rate
+
+__all__ = [
+    "Config",
+    "Doubt",
+    "FieldMapping",
+    "Limits",
+    "Retry",
+    "Settings",
+    "Source",
+    "is_loopback",
+    "load",
+    "parse_rate",
+]

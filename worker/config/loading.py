@@ -1,0 +1,170 @@
+"""From the file, the variables and the flags to one value: merge, validate, and say all that is wrong."""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import (
+    ValidationError,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsError,
+)
+
+from worker.config.section import ENV_PREFIX, FieldMapping, Settings
+from worker.errors import ConfigError
+
+CONFIG_VARIABLE = "FLEX_IMPORT_CONFIG"
+
+
+class Config(NamedTuple):
+    """The settings and the file that they came from (None: defaults, variables and flags alone)."""
+
+    settings: Settings
+    path: Path | None
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger's file."""
+        return self.beside(self.settings.ledger.path)
+
+    def beside(self, name: str) -> Path:
+        """Return where a file that the settings name is: relative to the config file, not to the working folder."""
+        folder = self.path.parent if self.path else Path()
+        return (folder / Path(name).expanduser()).absolute()
+
+
+def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> Config:
+    """Read, merge and validate the settings.
+
+    path: the `--config` flag; without it `FLEX_IMPORT_CONFIG`, then `./config.toml` if it is there.
+    flags: section → key → value, only for flags that were given. environ: usually `os.environ`, which is also where
+    pydantic-settings reads. Raises ConfigError with all problems, one a line.
+    """
+    path = _find(path, environ)
+    from_file = _read_toml(path) if path else {}
+
+    class Layers(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del dotenv_settings, file_secret_settings
+            weakest = InitSettingsSource(settings_cls, _twilio_variables(environ))
+            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file), weakest
+
+    problems = list(_unknown_variables(environ))
+    try:
+        given: dict[str, Any] = {section: dict(values) for section, values in flags.items()}
+        settings = Layers(**given)
+    except ValidationError as exc:
+        for error in exc.errors(include_url=False):
+            variable, described = _describe(error, flags, environ, from_file, path)
+            if not (variable and error["type"] == "extra_forbidden"):  # unknown variables are in the list already
+                problems.append(described)
+        raise ConfigError("\n".join(problems)) from None
+    except SettingsError as exc:  # a variable that names a whole section and is no JSON; it is in the list already
+        raise ConfigError("\n".join(problems) or str(exc)) from None
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Config(settings, path)
+
+
+def _twilio_variables(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what Twilio's own tools read from the environment [docs]; ours and the file win over it."""
+    api = {
+        key: environ[name] for key, name in (("edge", "TWILIO_EDGE"), ("region", "TWILIO_REGION")) if environ.get(name)
+    }
+    return {"api": api} if api else {}
+
+
+def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if path is None and environ.get(CONFIG_VARIABLE):
+        path = Path(environ[CONFIG_VARIABLE])
+    if path is not None:
+        return path.expanduser()
+    default = Path("config.toml")
+    return default if default.exists() else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such config file") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
+    # a flag for the same section would replace such a value in silence
+    values = [name for name, value in found.items() if name in Settings.model_fields and not isinstance(value, dict)]
+    if values:
+        raise ConfigError("\n".join(f"{path}: {name}: must be a section: [{name}]" for name in values))
+    return found
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(environ):
+        if not name.upper().startswith(ENV_PREFIX):
+            continue
+        section, _, key = name[len(ENV_PREFIX) :].lower().partition("__")
+        known = Settings.model_fields.get(section)
+        if known is None:
+            yield f"{name}: unknown variable: there is no section [{section}]{_hint(section, Settings.model_fields)}"
+            continue
+        keys = _keys_of(section)
+        if not key:
+            yield f"{name}: unknown variable: it names a section; write {name}__KEY (keys: {', '.join(keys)})"
+        elif key.partition("__")[0] not in keys:
+            yield f"{name}: unknown variable: [{section}] has no key {key}{_hint(key, keys)}"
+
+
+def _keys_of(section: str) -> Mapping[str, Any]:
+    annotation: Any = Settings.model_fields[section].annotation
+    model = FieldMapping if section == "mapping" else annotation
+    keys: Mapping[str, Any] = model.model_fields
+    return keys
+
+
+def _describe(
+    error: Any,
+    flags: Mapping[str, Mapping[str, Any]],
+    environ: Mapping[str, str],
+    from_file: Mapping[str, Any],
+    path: Path | None,
+) -> tuple[bool, str]:
+    """Return whether an environment variable is to blame, and the sentence that names who is."""
+    location = [str(part) for part in error["loc"]]
+    section, key = location[0], location[1] if len(location) > 1 else ""
+    by_variable = False
+    variable = ENV_PREFIX + "__".join(location[:2]).upper()
+    if key in flags.get(section, {}):
+        origin = "--" + key.removesuffix("_per_second").replace("_", "-")
+    elif by_variable := variable in {name.upper() for name in environ}:
+        origin = variable
+    elif section == "api" and key in _twilio_variables(environ).get("api", {}) and key not in from_file.get("api", {}):
+        origin = f"TWILIO_{key.upper()}"
+    else:
+        origin = str(path) if path else "settings"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] in {"model_type", "model_attributes_type"}:
+        message = f"must be a section: [{section}]"
+    elif error["type"] == "extra_forbidden":
+        siblings = _keys_of(section) if key and section in Settings.model_fields else Settings.model_fields
+        message = f"unknown key{_hint(key or section, siblings)}"
+    return by_variable, f"{origin}: {'.'.join(location)}: {message}"
+
+
+def _hint(word: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
