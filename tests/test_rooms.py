@@ -33,6 +33,7 @@ TABLE: dict[str, frozenset[str]] = {
     "limiter": frozenset({"anyio"}),
     "adaptive": frozenset(),
     "breaker": frozenset(),
+    "schedule": frozenset({"errors", "ledger", "model", "stopping", "timetable", "traffic", "anyio"}),
     "traffic": frozenset({"adaptive", "breaker", "config", "limiter", "model", "anyio"}),
     "timetable": frozenset(),
     "rowqueue": frozenset({"model"}),
@@ -63,7 +64,7 @@ ASIDE: dict[str, frozenset[str]] = {
     "ledger.binding": frozenset({"cli"}),
     "ledger.opening": frozenset({"cli"}),
     "ledger.sqlite": frozenset({"cli"}),
-    "ledger.steering": frozenset({"cli"}),
+    "ledger.steering": frozenset({"cli", "schedule"}),
     "ledger.survey": frozenset({"cli", "intake", "pipeline"}),
     "ledger.view": frozenset({"cli"}),
 }
@@ -76,6 +77,8 @@ PURE: dict[str, frozenset[str]] = {
     "payload": frozenset({"collections", "difflib", "hashlib", "json", "math", "typing"}),
     "verdict": frozenset({"json", "re", "typing"}),
     "report": frozenset({"collections", "dataclasses", "re", "textwrap", "typing"}),
+    "adaptive": frozenset({"collections", "math"}),
+    "breaker": frozenset({"math"}),
 }
 
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__", "breakpoint"})

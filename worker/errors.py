@@ -28,5 +28,5 @@ class LedgerHeldError(LedgerError):
     """Another process works on the ledger; a kernel lock says so, so it is never stale."""
 
 
-class HaltedError(WorkerError):
-    """The run was stopped because every further row would meet the same wall."""
+class ClosedError(WorkerError):
+    """Nothing may be sent now, as the hours say. Nothing was sent; the same command goes on later."""

@@ -145,12 +145,24 @@ class ListDeparture:
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
         self._permit: Permit | None = None
+        self._probe = False
+
+    async def enter(self) -> None:
+        """Wait until the list may begin: before a connection is asked for, since that may be what fails."""
+        self._probe = await self._traffic.lists.enter()
+
+    def end(self) -> None:
+        """Let somebody else try a service that is down, if this list was to and found nothing out."""
+        if self._probe:
+            self._probe = False
+            self._traffic.withdraw_probe()
 
     async def ready(self) -> None:
         """Wait until a page may be asked for; the one before it was answered. Raises WithdrawnError."""
         if (before := self.home()) is not None and before.has_left:
             self._traffic.lists.admit()
-        self._permit = await self._traffic.lists.acquire()
+        self._permit = await self._traffic.lists.acquire(probe=self._probe)
+        self._probe = self._permit.probe
 
     def left(self) -> None:
         """Take note that the page is asked for."""
@@ -269,15 +281,19 @@ class Reconciler:
         """List once, and tell the traffic what came back."""
         departure, lane = ListDeparture(self._traffic), self._traffic.lists
         try:
-            listing = await self._api.list(row.interaction_sid, row.channel_sid, departure)
+            await departure.enter()
+            try:
+                listing = await self._api.list(row.interaction_sid, row.channel_sid, departure)
+            finally:
+                permit = departure.home()
+            if isinstance(listing, Listing):
+                lane.admit()
+            elif listing.throttled and permit is not None:
+                lane.refuse(permit, Refusal(listing.code, listing.retry_after_seconds))
+            elif listing.unreachable:
+                lane.fail(listing.reason, unreachable=True)
         finally:
-            permit = departure.home()
-        if isinstance(listing, Listing):
-            lane.admit()
-        elif listing.throttled and permit is not None:
-            lane.refuse(permit, Refusal(listing.code, listing.retry_after_seconds))
-        elif listing.unreachable:
-            lane.fail(listing.reason, unreachable=True)
+            departure.end()
         return listing
 
     def _is_final(self, row: Row, listing: Unlisted) -> bool:

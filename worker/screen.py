@@ -32,7 +32,8 @@ class Moment:
     """A run at one moment.
 
     rate: the limit in requests a second, ceiling: the one that was set; slots and concurrency likewise, for requests at
-    once. waiting: rows whose channel is busy. held: what keeps anything from being sent, if something does.
+    once. waiting: rows whose channel is busy. held: what keeps anything from being sent, if something does. stops: when
+    the hours or an option end the run, if they do.
     """
 
     run: int
@@ -44,6 +45,7 @@ class Moment:
     in_flight: int
     waiting: int
     held: str = ""
+    stops: str = ""
     stopping: bool = False
 
     @property
@@ -74,6 +76,8 @@ def as_line(moment: Moment, pace: float, now: datetime) -> str:
     parts = [f"{tally.accounted:,}{total} rows", f"{tally.created:,} created"]
     parts += [f"{count:,} {name}" for name, count in _worth_saying(tally)]
     parts.append(moment.held or f"{pace:.1f}/s of {moment.limit}")
+    if moment.stops:
+        parts.append(f"stops {moment.stops}")
     if finish := _finish(tally, pace, now):
         parts.append(f"all done {finish}")
     return textwrap.fill(f"{now:%H:%M} run {moment.run}: {', '.join(parts)}", _COLUMNS, break_long_words=False)
@@ -119,6 +123,7 @@ def as_panel(moment: Moment, pace: float, now: datetime) -> RenderableType:
         counts.add_row(*(cell for pair in cells for cell in pair))
     finish = _finish(tally, pace, now)
     doing = [f"  all done {finish}"] if finish else []
+    doing += [f"  stops {moment.stops}"] if moment.stops else []
     doing += [
         f"  {moment.held}"
         if moment.held

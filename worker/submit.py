@@ -61,6 +61,11 @@ class Submission:
         self._tally = tally
         self._permit: Permit | None = None
         self._away = False
+        self._probe = False
+
+    async def enter(self) -> None:
+        """Wait until an attempt may begin: before a connection is asked for, since that may be what fails."""
+        self._probe = await self._traffic.creates.enter()
 
     async def ready(self) -> None:
         """Wait until the row may leave. Raises WithdrawnError when the run drains before that.
@@ -70,7 +75,8 @@ class Submission:
         if self._permit is not None and self._traffic.is_held:
             self._give_back()
         if self._permit is None:
-            self._permit = await self._traffic.creates.acquire()
+            self._permit = await self._traffic.creates.acquire(probe=self._probe)
+            self._probe = self._permit.probe
 
     def left(self) -> None:
         """Take note that the service may act on the row from now on."""
@@ -90,6 +96,12 @@ class Submission:
         self._away = False
         permit = self._give_back()
         return permit if left else None
+
+    def end(self) -> None:
+        """Let somebody else try a service that is down, if this attempt was to and found nothing out."""
+        if self._probe:
+            self._probe = False
+            self._traffic.withdraw_probe()
 
     def _give_back(self) -> Permit | None:
         permit, self._permit = self._permit, None
@@ -192,14 +204,18 @@ class Submitter:
     async def _attempt(self, submission: Submission) -> Verdict:
         permit = None
         try:
-            answer = await self._api.create(submission.row, submission)
+            await submission.enter()
+            try:
+                answer = await self._api.create(submission.row, submission)
+            finally:
+                permit = submission.home()
+            verdict = judge(answer)
+            submission.take(answer, verdict)
+            self._report(answer, verdict, permit)
         except WithdrawnError:
             return submission.outcome
         finally:
-            permit = submission.home()
-        verdict = judge(answer)
-        submission.take(answer, verdict)
-        self._report(answer, verdict, permit)
+            submission.end()
         return verdict
 
     def _report(self, answer: Answer, verdict: Verdict, permit: Permit | None) -> None:

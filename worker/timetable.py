@@ -174,11 +174,6 @@ def _zone_named(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder, such as Europe
         zones = sorted(available_timezones())
-    if not zones:
-        raise ValueError(
-            f'the time zone "{name}" cannot be looked up, for this machine has no time zone data: '
-            "install tzdata, with pip or as a package of the system"
-        )
     known = {zone.rpartition("/")[2].lower(): zone for zone in zones} | {zone.lower(): zone for zone in zones}
     close = get_close_matches(name.lower(), known, n=1)
     hint = f'did you mean "{known[close[0]]}"?' if close else 'write one like "Europe/London"'

@@ -8,13 +8,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from worker import __version__
-from worker.errors import ConfigError, LedgerHeldError, WorkerError
+from worker.errors import ClosedError, ConfigError, LedgerHeldError, WorkerError
 from worker.model import Exit, State
 
 _STDIN = "\0stdin"
@@ -57,6 +58,20 @@ Concurrency = Annotated[int | None, Parameter(help="Requests in flight at most."
 BaseUrl = Annotated[str | None, Parameter(help="Another address of the API: an emulator's, a proxy's.")]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The options about time, as they are on the command line."""
+
+    until: Annotated[str | None, Parameter(help="Stop at this time: 06:00, or 2026-03-04T06:00.")] = None
+    max_duration: Annotated[str | None, Parameter(help="Stop after so long: 2h, 90m.")] = None
+    wait: Annotated[bool, _flag("Sleep through closed hours.")] = False
+    ignore_timetable: Annotated[bool, _flag("Send in closed hours, too.")] = False
+
+
+ANY_TIME = Window()
+
+
 @app.command(group=IMPORT)
 def check(
     files: Files,
@@ -91,6 +106,7 @@ def run(
     yes: Annotated[bool, _flag("Do not ask.", "--yes", "-y")] = False,
     accept_target: Annotated[bool, _flag("Go on although the ledger belongs to another target.")] = False,
     accept_new_keys: Annotated[bool, _flag("Go on although rows get other keys than before.")] = False,
+    window: Window = ANY_TIME,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
@@ -109,7 +125,7 @@ def run(
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit: {limit} is no number of rows to send; it must be at least 1")
     choice = LedgerChoice(new_ledger, yes, accept_target, accept_new_keys)
-    return run_files(_stdin(files), settings, choice, limit=limit, quiet=quiet, json_wanted=json)
+    return run_files(_stdin(files), settings, choice, window, limit=limit, quiet=quiet, json_wanted=json)
 
 
 @app.command(group=LOOK)
@@ -134,6 +150,7 @@ def retry(
     rate: Rate = None,
     concurrency: Concurrency = None,
     base_url: BaseUrl = None,
+    window: Window = ANY_TIME,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
@@ -149,7 +166,7 @@ def retry(
         raise ConfigError(f"--state: {unfit[0]}: only rejected, parked and failed rows can be sent again")
     limits = {"rate_per_second": rate, "concurrency": concurrency}
     settings = configure(config, ledger, {"limits": limits, "api": {"base_url": base_url}})
-    return work_on_ledger("retry", settings, states, quiet=quiet, json_wanted=json)
+    return work_on_ledger("retry", settings, states, window, quiet=quiet, json_wanted=json)
 
 
 @app.command(group=DECIDE)
@@ -158,6 +175,7 @@ def reconcile(
     config: ConfigFile = None,
     ledger: LedgerFile = None,
     base_url: BaseUrl = None,
+    window: Window = ANY_TIME,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
@@ -169,7 +187,7 @@ def reconcile(
     from worker.cli.wiring import configure
 
     settings = configure(config, ledger, {"api": {"base_url": base_url}})
-    return work_on_ledger("reconcile", settings, (), quiet=quiet, json_wanted=json)
+    return work_on_ledger("reconcile", settings, (), window, quiet=quiet, json_wanted=json)
 
 
 @app.command(group=DECIDE)
@@ -324,7 +342,11 @@ def call(arguments: Sequence[str]) -> int:
 
 
 def _stopped(error: WorkerError) -> int:
-    code = Exit.HELD if isinstance(error, LedgerHeldError) else Exit.USAGE
+    code = Exit.USAGE
+    if isinstance(error, LedgerHeldError):
+        code = Exit.HELD
+    elif isinstance(error, ClosedError):
+        code = Exit.STOPPED
     _say(f"error: {error}\nexit {code:d}, nothing was sent")
     return code
 

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +15,8 @@ import structlog
 from yarl import URL
 
 from worker.api import Api
+from worker.cli import Window
+from worker.cli.windowing import hours_of
 from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger, say, shown, tell
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
@@ -23,6 +25,7 @@ from worker.intake import Intake
 from worker.journal import Journal
 from worker.ledger import SourceFile
 from worker.ledger.sqlite import SqliteLedger
+from worker.ledger.steering import Order, Orders
 from worker.ledger.survey import Survey
 from worker.ledger.view import View
 from worker.logs import LogObserver, configure
@@ -32,6 +35,7 @@ from worker.pipeline import Pipeline, handed_on
 from worker.reconcile import Reconciler
 from worker.report import Account, as_json, as_text, duration
 from worker.rowqueue import RowQueue
+from worker.schedule import Hours, Schedule
 from worker.screen import Moment, News, show
 from worker.source import Input, find_inputs
 from worker.stopping import Stop, Thresholds, heed_signals, ignore_further
@@ -55,6 +59,7 @@ class _Order:
     limit: int | None
     earlier: Sequence[State]
     resend: bool
+    hours: Hours
     quiet: bool
     json_wanted: bool
 
@@ -65,7 +70,14 @@ class _Order:
 
 
 def run_files(
-    files: Sequence[str], config: Config, choice: LedgerChoice, *, limit: int | None, quiet: bool, json_wanted: bool
+    files: Sequence[str],
+    config: Config,
+    choice: LedgerChoice,
+    window: Window,
+    *,
+    limit: int | None,
+    quiet: bool,
+    json_wanted: bool,
 ) -> int:
     """Import files and print the account; returns the exit code.
 
@@ -82,13 +94,16 @@ def run_files(
         limit,
         earlier=(State.FAILED,),
         resend=True,
+        hours=hours_of(settings.limits, window),
         quiet=quiet,
         json_wanted=json_wanted,
     )
     return _carry_out(order)
 
 
-def work_on_ledger(command: str, config: Config, states: Sequence[State], *, quiet: bool, json_wanted: bool) -> int:
+def work_on_ledger(
+    command: str, config: Config, states: Sequence[State], window: Window, *, quiet: bool, json_wanted: bool
+) -> int:
     """Resolve the rows in doubt of a ledger, and send those in some states again; returns the exit code.
 
     states: none means that nothing is sent. Raises WorkerError for what stops it before that.
@@ -103,6 +118,7 @@ def work_on_ledger(command: str, config: Config, states: Sequence[State], *, qui
         None,
         earlier=states,
         resend=bool(states),
+        hours=hours_of(config.settings.limits, window),
         quiet=quiet,
         json_wanted=json_wanted,
     )
@@ -180,6 +196,16 @@ class _Run:
             on_change=self._tell_change,
             on_outage=self._give_up,
         )
+        self._orders: Orders | None = None
+        self._schedule = Schedule(
+            order.hours,
+            self._traffic,
+            self._stop,
+            self._new_orders,
+            tell=self._tell_change,
+            on_stop=self._observer.run_stopping,
+            wall=time.time,
+        )
         self._queue = RowQueue(self._settings.source.queue_rows)
         self._ledger_broke = False
 
@@ -204,8 +230,9 @@ class _Run:
         )
         with Survey(self._ledger.path, intake.names, hand_on=handed_on(reconciler)) as survey:
             try:
-                async with Journal(self._ledger) as journal, api:
-                    await self._drive(self._pipeline(journal, api, reconciler), intake, survey, journal)
+                with closing(Orders(self._ledger.path, self._number)) as self._orders:
+                    async with Journal(self._ledger) as journal, api:
+                        await self._drive(self._pipeline(journal, api, reconciler), intake, survey, journal)
             except* LedgerError as group:
                 self._ledger_broke = True
                 reason = str(next(iter(_leaves(group))))
@@ -250,8 +277,12 @@ class _Run:
                 grace = self._settings.stop.grace_seconds
                 heed = partial(heed_signals, self._stop, cut, grace_seconds=grace, on_first=self._say_stopping)
                 aside.start_soon(heed)
+                aside.start_soon(self._schedule.keep)
                 await pipeline.run(intake.read(survey, register), concurrency)
             aside.cancel_scope.cancel()
+
+    def _new_orders(self) -> list[Order]:
+        return self._orders.next() if self._orders else []
 
     def _look(self) -> Moment:
         return Moment(
@@ -264,8 +295,16 @@ class _Run:
             in_flight=self._tally.in_flight,
             waiting=self._queue.waiting,
             held=self._traffic.held_by,
+            stops=self._stops(),
             stopping=self._stop.ending.is_set(),
         )
+
+    def _stops(self) -> str:
+        ends_at = self._schedule.ends_at
+        if ends_at is None:
+            return ""
+        left = duration(max(0.0, ends_at.timestamp() - time.time()))
+        return f"{ends_at.astimezone(self._order.hours.timetable.zone):%a %H:%M} in {left}"
 
     def _tell_change(self, change: Change) -> None:
         self._observer.limits_changed(change)

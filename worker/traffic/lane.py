@@ -1,11 +1,4 @@
-"""What may leave, and when.
-
-Requests of each kind have a lane with a rate of its own; all lanes of a run share the slots (requests at once), the
-breaker, and whatever holds the whole run.
-
-A request passes, in this order, what holds the run (closed hours, a pause), the breaker, its slot, and the grant, which
-is last, so that nothing bunches after it.
-"""
+"""The lanes of a run: requests of each kind have a rate of their own, and share the slots."""
 
 import math
 import random
@@ -16,11 +9,12 @@ from dataclasses import dataclass
 import anyio
 
 from worker.adaptive import RateFinder, SlotFinder
-from worker.breaker import Breaker, RetryQuota
+from worker.breaker import RetryQuota
 from worker.config import Limits
 from worker.config import Retry as RetrySettings
 from worker.limiter import Limiter
 from worker.model import Change
+from worker.traffic.gate import Gate, WithdrawnError
 
 CONCURRENCY_CODE = "20429"
 """Too many requests at once [docs]; every other 429 is taken for one about the rate."""
@@ -33,10 +27,6 @@ class Refusal:
     code: str
     after_seconds: float | None = None
     concurrent: int | None = None
-
-
-class WithdrawnError(Exception):
-    """The run drained while a request waited for its permit: it never left."""
 
 
 class Permit:
@@ -58,12 +48,8 @@ class Permit:
         return self.left_at > -math.inf
 
 
-class Traffic:
-    """The lanes of a run. clock: the event loop's seconds; wall: seconds since 1970.
-
-    on_change: is told what was decided about the limits, and why. on_outage: is told when the service has been down for
-    too long.
-    """
+class Traffic(Gate):
+    """The traffic of a run. Its parameters are those of `Gate`; jitter(least, most) spreads the waits."""
 
     def __init__(
         self,
@@ -78,128 +64,29 @@ class Traffic:
         wall: Callable[[], float] = time.time,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        super().__init__(
+            draining,
+            outage_seconds=outage_seconds,
+            on_change=on_change,
+            on_outage=on_outage,
+            clock=clock,
+            wall=wall,
+        )
         self.retry = retry
-        self.clock = clock
         self.jitter = jitter
-        self.tell = on_change
         self.adaptive = limits.adaptive
-        self.breaker = Breaker(outage_seconds)
         self.quota = RetryQuota()
         self.slots = anyio.CapacityLimiter(limits.concurrency)
         self.slot_finder = SlotFinder(limits.concurrency)
-        self.draining = draining
-        self.waiting: set[anyio.CancelScope] = set()
         self.in_flight = 0
         self.wanting_slot = 0
         self.creates = Lane(self, "rate", limits.rate_per_second, limits.min_rate_per_second, feeds_breaker=True)
         self.lists = Lane(self, "list rate", limits.list_rate_per_second, limits.min_rate_per_second)
-        self._on_outage = on_outage
-        self._wall = wall
-        self._closes_at = math.inf
-        self._holds: set[str] = set()
-        self._changed = anyio.Event()
-
-    # ---- what holds the whole run -----------------------------------------------------------------------------------
-
-    @property
-    def is_held(self) -> bool:
-        """Whether nothing may leave now, whatever the limits."""
-        return bool(self._holds) or self._wall() >= self._closes_at
-
-    @property
-    def held_by(self) -> str:
-        """What keeps requests from leaving, in words; nothing if nothing does."""
-        if self._holds:
-            return ", ".join(sorted(self._holds))
-        return f"the service is down: {self.breaker.reason}" if self.breaker.is_open else ""
-
-    def hold(self, reason: str) -> None:
-        """Let nothing leave until this reason is gone."""
-        self._holds.add(reason)
-
-    def unhold(self, reason: str) -> None:
-        """Take a reason back; what waited goes on, at its rate."""
-        self._holds.discard(reason)
-        self.wake()
-
-    def close_at(self, wall_seconds: float) -> None:
-        """Let nothing leave from this moment on (seconds since 1970), however late the timers are."""
-        self._closes_at = wall_seconds
-        self.wake()
 
     def cap(self, rate: float) -> None:
         """Exceed this rate on no lane; what was configured stays the ceiling all the same."""
         for lane in (self.creates, self.lists):
             lane.cap(rate)
-
-    def withdraw(self) -> None:
-        """Call everybody back who waits for a permit: the run drains."""
-        for scope in tuple(self.waiting):
-            scope.cancel()
-
-    def wake(self) -> None:
-        """Let everybody who waits look again."""
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    async def until_open(self) -> None:
-        """Wait until something may leave, or the run drains: what has not begun need not begin before."""
-        with anyio.CancelScope() as scope:
-            self.waiting.add(scope)
-            try:
-                while (self.is_held or self._must_wait_for_service()) and not self.draining.is_set():
-                    await self._wait(math.inf if self.is_held else self.breaker.next_probe)
-            finally:
-                self.waiting.discard(scope)
-
-    def _must_wait_for_service(self) -> bool:
-        return self.breaker.is_open and self.breaker.next_probe > self.clock()
-
-    async def enter(self, *, minds_breaker: bool) -> bool:
-        """Wait until a request may ask for its slot; tell whether it is the one that tries if the service is there."""
-        while True:
-            if self.is_held:
-                await self._wait(math.inf)
-            elif not self.breaker.is_open or not (minds_breaker or self.breaker.unreachable):
-                return False
-            elif self.breaker.try_probe(self.clock()):
-                return True
-            else:
-                await self._wait(self.breaker.next_probe)
-
-    async def _wait(self, until: float) -> None:
-        """Wait for a change, or until a moment; an outage that lasted too long is found out here."""
-        deadline = min(until, self.breaker.gives_up_at)
-        with anyio.move_on_after(deadline - self.clock()):
-            await self._changed.wait()
-        now = self.clock()
-        if now >= self.breaker.gives_up_at:
-            self._on_outage(self.breaker.reason)
-            if until <= now:
-                await anyio.sleep_forever()  # the run is stopping: whoever waits is called back
-
-    # ---- outages ----------------------------------------------------------------------------------------------------
-
-    def active(self) -> float:
-        """Return the clock without the time in which the service was down: budgets are no matter of outages."""
-        now = self.clock()
-        return now - self.breaker.open_seconds(now)
-
-    def failed(self, reason: str, *, unreachable: bool) -> None:
-        """Take note of a server error or a failed connection."""
-        if self.breaker.fail(self.clock(), reason, unreachable=unreachable):
-            self.tell(
-                Change("outage.begun", f"the service is down ({reason}): waiting until it is back", {"reason": reason})
-            )
-        if self.breaker.is_open:
-            self.wake()
-
-    def succeeded(self) -> None:
-        """Take note that the service is there."""
-        was_open = self.breaker.open_seconds(self.clock())
-        if self.breaker.succeed(self.clock()):
-            self.tell(Change("outage.ended", "the service is back", {"down_seconds": round(was_open, 1)}))
-            self.wake()
 
     def follow_slots(self, before: int, why: str) -> None:
         """Make the slots what was found."""
@@ -254,21 +141,40 @@ class Lane:
         """Let nothing leave for so long."""
         self._limiter.pause(seconds)
 
-    async def acquire(self) -> Permit:
-        """Return when one request may leave. Raises WithdrawnError when the run drains before that."""
+    async def enter(self) -> bool:
+        """Wait until an attempt may begin; tell whether it is the one that tries a service that is down.
+
+        Raises WithdrawnError when the run drains before that.
+        """
+        traffic = self._traffic
+        if not traffic.is_held and not traffic.breaker.is_open:
+            return False
+        with anyio.CancelScope() as scope:
+            traffic.waiting.add(scope)
+            try:
+                if not traffic.draining.is_set():
+                    return await traffic.enter(minds_breaker=self._feeds_breaker)
+            finally:
+                traffic.waiting.discard(scope)
+        raise WithdrawnError
+
+    async def acquire(self, *, probe: bool = False) -> Permit:
+        """Return when one request may leave. probe: as `enter` told. Raises WithdrawnError when the run drains."""
         traffic = self._traffic
         with anyio.CancelScope() as scope:
             traffic.waiting.add(scope)
             try:
                 while not traffic.draining.is_set():
-                    permit = Permit(probe=await traffic.enter(minds_breaker=self._feeds_breaker))
+                    permit = Permit(probe=probe or await traffic.enter(minds_breaker=self._feeds_breaker))
+                    probe = False
                     try:
                         await self._take_slot(permit)
                         await self._limiter.acquire()
                     except BaseException:
                         self.give_back(permit)
                         raise
-                    if not traffic.is_held and not traffic.draining.is_set():
+                    stays = permit.probe or not traffic.keeps_out(minds_breaker=self._feeds_breaker)
+                    if stays and not traffic.is_held and not traffic.draining.is_set():
                         return permit
                     self.give_back(permit)
             finally:
@@ -301,8 +207,7 @@ class Lane:
             traffic.slots.release_on_behalf_of(permit)
         traffic.in_flight -= permit.has_left
         if permit.probe and not permit.has_left:
-            traffic.breaker.withdraw_probe()
-            traffic.wake()
+            traffic.withdraw_probe()
 
     # ---- what came back ---------------------------------------------------------------------------------------------
 
