@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -7,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from tests.virtual_clock import virtual_time
-from worker.model import Tally
-from worker.screen import Moment, Pace, as_line, as_panel, show
+from worker.model import Change, Tally
+from worker.screen import Moment, News, Pace, as_line, as_panel, show
 
 NOW = datetime(2026, 3, 3, 23, 41, tzinfo=UTC)
 COUNTS = {
@@ -174,3 +175,40 @@ async def test_on_a_terminal_the_display_leaves_nothing_behind(capsys: pytest.Ca
     with anyio.move_on_after(1.1):
         await show(lambda: moment(400_000, **COUNTS), interactive=True)
     assert "created" not in capsys.readouterr().out
+
+
+# ---- limits ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_that_was_found_is_shown_with_the_one_that_was_set() -> None:
+    """Who wonders why it is slow sees it."""
+    found = replace(moment(400_000, rate=4.2, **COUNTS), ceiling=6.0, slots=9)
+    assert any("sending 5.9/s of 4.2 (found, set 6)   in flight 2 of 9" in line for line in panel(found))
+    assert "5.9/s of 4.2 (found, set 6)" in " ".join(as_line(found, 5.9, NOW).split())
+
+
+def test_what_holds_a_run_and_what_will_end_it_are_shown() -> None:
+    """On a terminal and in a pipe."""
+    held = replace(moment(400_000, **COUNTS), held="closed hours until Mon 22:00", stops="Tue 06:00 in 9 h 19 min")
+    lines = panel(held)
+    assert any(line.strip() == "closed hours until Mon 22:00" for line in lines)
+    assert any(line.strip() == "stops Tue 06:00 in 9 h 19 min" for line in lines)
+    line = " ".join(as_line(held, 0.0, NOW).split())
+    assert "closed hours until Mon 22:00, stops Tue 06:00 in 9 h 19 min" in line
+    assert "/s of" not in line
+
+
+def adapted(limit: str) -> Change:
+    """Return a limit that was found."""
+    return Change("limit.adapted", f"{limit} 4.2, down from 6 after 429 (45780)", {"limit": limit})
+
+
+def test_a_limit_that_is_found_again_and_again_is_said_once_a_minute() -> None:
+    """Each limit for itself; an outage is said whenever there is one."""
+    news = News()
+    assert news.line(adapted("rate"), NOW) == "23:41 rate 4.2, down from 6 after 429 (45780)"
+    assert news.line(adapted("rate"), NOW + timedelta(seconds=59)) is None
+    assert news.line(adapted("concurrency"), NOW + timedelta(seconds=59)) is not None
+    assert news.line(adapted("rate"), NOW + timedelta(seconds=60)) is not None
+    outage = Change("outage.begun", "the service is down (status 503): waiting until it is back", {})
+    assert [news.line(outage, NOW), news.line(outage, NOW)] == [f"23:41 {outage.sentence}"] * 2

@@ -300,6 +300,24 @@ async def test_nothing_leaves_while_the_run_is_held() -> None:
 
 
 @virtual_time
+async def test_the_time_in_which_a_run_is_held_uses_up_no_budget() -> None:
+    """A row that waits for another attempt over a closed day is not given up in the evening."""
+    traffic = traffic_of()
+    await anyio.sleep(5)
+    traffic.hold("closed hours")
+    await anyio.sleep(20)
+    assert traffic.active() == 5
+    traffic.hold("paused")
+    traffic.unhold("closed hours")
+    await anyio.sleep(10)
+    assert traffic.active() == 5
+    traffic.unhold("paused")
+    traffic.unhold("paused")
+    await anyio.sleep(1)
+    assert traffic.active() == 6
+
+
+@virtual_time
 async def test_nothing_leaves_after_the_hour_however_late_the_timers_are() -> None:
     """The wall clock is asked after the grant, too."""
     wall = [0.0]

@@ -38,6 +38,8 @@ class Gate:
         self._wall = wall
         self._closes_at = math.inf
         self._holds: set[str] = set()
+        self._held_at = 0.0
+        self._held_seconds = 0.0
         self._changed = anyio.Event()
 
     @property
@@ -54,12 +56,18 @@ class Gate:
 
     def hold(self, reason: str) -> None:
         """Let nothing leave until this reason is gone."""
+        if not self._holds:
+            self._held_at = self.clock()
         self._holds.add(reason)
 
     def unhold(self, reason: str) -> None:
         """Take a reason back; what waited goes on, at its rate."""
+        if reason not in self._holds:
+            return
         self._holds.discard(reason)
-        self.wake()
+        if not self._holds:
+            self._held_seconds += self.clock() - self._held_at
+            self.wake()
 
     def close_at(self, wall_seconds: float) -> None:
         """Let nothing leave from this moment on (seconds since 1970), however late the timers are."""
@@ -125,9 +133,10 @@ class Gate:
     # ---- outages ----------------------------------------------------------------------------------------------------
 
     def active(self) -> float:
-        """Return the clock without the time in which the service was down: budgets are no matter of outages."""
+        """Return the clock without the time in which nothing could leave: that uses up no row's budget."""
         now = self.clock()
-        return now - self.breaker.open_seconds(now)
+        held = self._held_seconds + (now - self._held_at if self._holds else 0.0)
+        return now - held - self.breaker.open_seconds(now)
 
     def failed(self, reason: str, *, unreachable: bool) -> None:
         """Take note of a server error or a failed connection."""

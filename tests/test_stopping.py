@@ -1,0 +1,36 @@
+"""How much may go wrong before a run has to stop."""
+
+import re
+
+import pytest
+
+from worker.model import Exit, State, Tally
+from worker.stopping import NO_THRESHOLDS, Thresholds
+
+
+def tally(**states: int) -> Tally:
+    """Return the tally of a run that brought so many rows to these states."""
+    return Tally(settled={State(state): count for state, count in states.items()})
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "settled", "reason"),
+    [
+        (NO_THRESHOLDS, {"rejected": 10_000}, None),
+        (Thresholds(max_failures=10), {"rejected": 4, "parked": 3, "failed": 2, "in_doubt": 50}, None),
+        (Thresholds(max_failures=10), {"rejected": 4, "parked": 3, "failed": 3}, "10 rows were .* stop.max_failures$"),
+        (Thresholds(0, 0.5, 100), {"rejected": 99}, None),
+        (Thresholds(0, 0.5, 100), {"rejected": 50, "created": 50}, None),
+        (Thresholds(0, 0.5, 100), {"rejected": 51, "created": 49}, "51 of 100 rows were .* stop.max_failure_ratio$"),
+        (Thresholds(0, 0.5, 100), {"rejected": 51, "created": 49, "existed": 2}, None),
+    ],
+)
+def test_too_much_is_more_than_was_set(thresholds: Thresholds, settled: dict[str, int], reason: str | None) -> None:
+    """A number of bad rows, or more than a share of those that came to an end; doubts are counted elsewhere."""
+    cause = thresholds.exceeded(tally(**settled))
+    if reason is None:
+        assert cause is None
+    else:
+        assert cause is not None
+        assert cause.exit is Exit.HALTED
+        assert re.search(reason, cause.reason)
