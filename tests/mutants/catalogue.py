@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 CRASHES = "tests/test_crash_points.py::test_a_row_is_made_once_wherever_the_process_dies"
 PROMISES = "tests/mutants/test_promises.py"
+TRAFFIC = "tests/test_traffic.py"
 LEDGER = "tests/test_ledger_sqlite.py::TestSqliteLedger"
 
 
@@ -236,6 +237,56 @@ MUTANTS = (
         "doubt = Doubt(number, anyio.current_time(), rounds=rounds",
         "doubt = Doubt(number, anyio.current_time() - 0.3, rounds=rounds",
         (f"{PROMISES}::test_a_lost_row_is_not_sent_again_before_the_settle_time_since_its_attempt_ended",),
+    ),
+    # ---- limits
+    Mutant(
+        "the hours are not looked at after the grant",
+        "worker/traffic/lane.py",
+        "if stays and not traffic.is_held and not traffic.draining.is_set():",
+        "if stays and not traffic.draining.is_set():",
+        (f"{TRAFFIC}::test_nothing_leaves_after_the_hour_however_late_the_timers_are",),
+    ),
+    Mutant(
+        "what left before a cut cuts again",
+        "worker/adaptive.py",
+        "if left_at <= self._cut_at or now - self._cut_at < span:",
+        "if now <= self._cut_at:",
+        ("tests/test_adaptive.py::test_one_event_is_answered_once",),
+    ),
+    Mutant(
+        "a limit grows without load",
+        "worker/adaptive.py",
+        "        if pressed:\n",
+        "        if True:\n",
+        ("tests/test_adaptive.py::test_nothing_grows_without_load",),
+    ),
+    Mutant(
+        "a rate may fall to nothing",
+        "worker/adaptive.py",
+        "        rate = max(rate, min(self._floor, self._ceiling))\n",
+        "",
+        ("tests/test_adaptive.py::test_whatever_comes_back_the_rate_stays_between_floor_and_ceiling",),
+    ),
+    Mutant(
+        "Retry-After holds its own lane only",
+        "worker/traffic/lane.py",
+        "for lane in (traffic.creates, traffic.lists):\n                lane.pause(seconds)",
+        "for lane in (self,):\n                lane.pause(seconds)",
+        (f"{TRAFFIC}::test_retry_after_holds_every_sender",),
+    ),
+    Mutant(
+        "everybody tries a service that is down",
+        "worker/breaker.py",
+        "        self._probing = True\n        return True",
+        "        return True",
+        ("tests/test_breaker.py::test_one_request_at_a_time_tries_and_the_waits_grow",),
+    ),
+    Mutant(
+        "an outage uses up attempts",
+        "worker/submit.py",
+        "self._left -= not throttled and not self._traffic.breaker.is_open",
+        "self._left -= not throttled",
+        ("tests/test_limits.py::test_a_service_that_is_not_there_yet_is_waited_for",),
     ),
     # ---- ending
     Mutant(
