@@ -21,7 +21,7 @@ class Breaker:
     """
 
     def __init__(self, outage_seconds: float) -> None:
-        self._outage_seconds = outage_seconds
+        self._most_seconds = outage_seconds
         self._failures = 0
         self._opened_at: float | None = None
         self._was_open = 0.0
@@ -44,11 +44,15 @@ class Breaker:
     @property
     def gives_up_at(self) -> float:
         """When the outage has lasted too long."""
-        return math.inf if self._opened_at is None else self._opened_at + self._outage_seconds
+        return math.inf if self._opened_at is None else self._opened_at + self._most_seconds
+
+    def outage_seconds(self, now: float) -> float:
+        """Return how long this outage has lasted; 0 when there is none."""
+        return 0.0 if self._opened_at is None else now - self._opened_at
 
     def open_seconds(self, now: float) -> float:
         """Return how long the service has been down, all outages of the run together."""
-        return self._was_open + (now - self._opened_at if self._opened_at is not None else 0.0)
+        return self._was_open + self.outage_seconds(now)
 
     def try_probe(self, now: float) -> bool:
         """Take the right to try, when it is time and nobody does."""
@@ -70,7 +74,7 @@ class Breaker:
             return False
         self.unreachable = unreachable and (self.unreachable or not self._failures)
         self._failures += 1
-        if self._failures < FAILURES or not self._outage_seconds:
+        if self._failures < FAILURES or not self._most_seconds:
             return False
         self._opened_at = now
         self._put_off(now)

@@ -149,7 +149,9 @@ class Gate:
 
     def succeeded(self) -> None:
         """Take note that the service is there."""
-        was_open = self.breaker.open_seconds(self.clock())
-        if self.breaker.succeed(self.clock()):
-            self.tell(Change("outage.ended", "the service is back", {"down_seconds": round(was_open, 1)}))
+        now = self.clock()
+        lasted = self.breaker.outage_seconds(now)
+        if self.breaker.succeed(now):
+            back = f"the service is back, after {lasted:,.0f} s"
+            self.tell(Change("outage.ended", back, {"down_seconds": round(lasted, 1)}))
             self.wake()
