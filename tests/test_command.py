@@ -259,6 +259,19 @@ async def test_two_processes_do_not_share_a_ledger(tmp_path: Path, service: tupl
     assert (looked.code, "has not ended, or was killed" in looked.out) == (0, True)
 
 
+async def test_two_first_runs_at_the_same_moment_make_one_ledger(tmp_path: Path, service: tuple[Emulator, str]) -> None:
+    """Cron and a person: one of them works, the other is told so, or finds everything done; nothing is made twice."""
+    emulator, base_url = service
+    (tmp_path / "a.csv").write_text(csv_of(60))
+    words = ("run", "a.csv", "--base-url", base_url, "--rate", "100")
+    ended = await asyncio.gather(*(flex_import(*words, cwd=tmp_path, env=QUICK) for _ in range(3)))
+    assert {one.code for one in ended} <= {0, 5}, [one.err for one in ended]
+    assert 0 in {one.code for one in ended}
+    assert all("exit 5, nothing was sent" in one.err for one in ended if one.code == 5)
+    assert states(tmp_path) == {"created": 60}
+    assert emulator.stats.created == 60
+
+
 async def test_the_rate_is_never_exceeded(tmp_path: Path, service: tuple[Emulator, str]) -> None:
     """Counted by the service: no second sees more than the configured rate and the one that begins it."""
     emulator, base_url = service
