@@ -18,7 +18,7 @@ from typing import Any
 from tests.bench.arena import BrokenRunError, compete
 from tests.bench.figures import Figures, as_json, figures_of, median_of
 from tests.bench.scenario import CONTENDERS, SCENARIOS, SDK_429, WARM_UP, Scenario
-from tests.bench.series import CALM, CALM_GOODPUT, NEVER, REACHED, REACHED_LEAST, STRETCH
+from tests.bench.series import CALM, CALM_GOODPUT, HELD, NEVER, REACHED, STRETCH
 
 SHORTEST = WARM_UP + STRETCH
 COLUMNS = ("scenario", "contender", "goodput", "of limit", "429s", "worst 1 s", "ever", "converged", "calm", "back",
@@ -33,10 +33,10 @@ of limit   goodput ÷ what the service allows (without any limit: the rate we we
 worst 1 s  creates that arrived in the worst second, from samples 0.1 s apart
 ever       the same over the whole run, the search included; exact, by the emulator's clock, everybody's creates
 converged  seconds from the first create to the first {STRETCH:g} s with at least {REACHED:.0%} of the limit, and
-           {REACHED_LEAST:.0%} in each second of them
-calm       halving-*: seconds from the halving to the first second with at most {CALM:.0%} 429s and at least
-           {CALM_GOODPUT:.0%} of the lower limit
-back       halving-*: seconds from the return of the limit to the first {STRETCH:g} s as above
+           {HELD:.0%} in each second of them
+calm       halving-*: seconds from the halving to the first {STRETCH:g} s with at most {CALM:.0%} 429s, at least
+           {CALM_GOODPUT:.0%} of the lower limit and {HELD:.0%} in each second
+back       halving-*: seconds from the return of the limit until it is reached, as in "converged"
 -          did not happen"""
 
 
@@ -116,7 +116,10 @@ async def _interruptible(options: argparse.Namespace, folder: Path) -> list[dict
     assert working is not None
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, working.cancel)
-    return await measure(options, folder)
+    try:
+        return await measure(options, folder)
+    except asyncio.CancelledError:
+        raise BrokenRunError("interrupted") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

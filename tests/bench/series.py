@@ -14,7 +14,7 @@ STRETCH = 3.0
 REACHED = 0.9
 """The share of a limit at which it counts as reached."""
 
-REACHED_LEAST = 0.5
+HELD = 0.5
 """The share of a limit in every second of such a stretch: else one that starts with a burst counts one too many."""
 
 CALM = 0.02
@@ -77,7 +77,7 @@ class Series:
         """Return the share of 429s among all answers; 0 without any."""
         first, last = self._count(since), self._count(until)
         arrived = last.arrived - first.arrived
-        return 1 - (last.accepted - first.accepted) / arrived if arrived else 0.0
+        return max(0.0, 1 - (last.accepted - first.accepted) / arrived) if arrived else 0.0
 
     def busiest_second(self, since: float, until: float) -> float:
         """Return the creates that came in the worst second, whose beginning is looked for every 0.1 s."""
@@ -88,17 +88,23 @@ class Series:
     def seconds_until_reached(self, limit: float, since: float, until: float) -> float:
         """Return how long it took until a stretch began in which 90 % of the limit were used evenly; or NEVER."""
         for at in _moments(since, until - STRETCH):
-            seconds = (self.goodput(one, one + 1) for one in _moments(at, at + STRETCH - 1))
-            if self.goodput(at, at + STRETCH) >= REACHED * limit and min(seconds) >= REACHED_LEAST * limit:
+            if self._uses(REACHED * limit, at, least=HELD * limit):
                 return at - since
         return NEVER
 
     def seconds_until_calm(self, limit: float, since: float, until: float) -> float:
-        """Return how long it took until a second began with next to no 429s and most of the limit used; or NEVER."""
-        for at in _moments(since, until - 1):
-            if self.refused_share(at, at + 1) <= CALM and self.goodput(at, at + 1) >= CALM_GOODPUT * limit:
+        """Return how long it took until such a stretch began with next to no 429s; or NEVER."""
+        for at in _moments(since, until - STRETCH):
+            few = self.refused_share(at, at + STRETCH) <= CALM
+            if few and self._uses(CALM_GOODPUT * limit, at, least=HELD * limit):
                 return at - since
         return NEVER
+
+    def _uses(self, goodput: float, at: float, *, least: float) -> bool:
+        """Tell whether a stretch has such a goodput, and at least so much in each of its seconds."""
+        return self.goodput(at, at + STRETCH) >= goodput and all(
+            self.goodput(second, second + 1) >= least for second in _moments(at, at + STRETCH - 1)
+        )
 
     def _count(self, at: float) -> "_Count":
         """Return the counters at any moment."""
