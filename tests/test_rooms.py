@@ -28,7 +28,7 @@ TABLE: dict[str, frozenset[str]] = {
     "payload": frozenset({"config", "errors", "model", "template", "pydantic", "yarl"}),
     "verdict": frozenset({"model"}),
     "report": frozenset({"model"}),
-    "source": frozenset({"config", "errors", "model", "anyio"}),
+    "source": frozenset({"config", "errors", "model", "anyio", "xopen"}),
     "intake": frozenset({"config", "ledger", "model", "payload", "source"}),
     "limiter": frozenset({"anyio"}),
     "adaptive": frozenset(),

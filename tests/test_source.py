@@ -337,7 +337,7 @@ FATAL: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
         {},
         ["odd: line 3: byte 0xe9 at offset 5 (0x5)", "the line is damaged"],
     ),
-    "no text at all": (b"\x1f\x8b\x08\x00\x01\x02\x03", {}, ["odd: line 1: byte 0x8b at offset 1", "is damaged, or"]),
+    "no text at all": (b"\x7fELF\x02\x81\x00", {}, ["odd: line 1: byte 0x81 at offset 5", "is damaged, or"]),
     "no cp1252 either": (b"a\n\x81\n", {}, ["odd: line 2: byte 0x81 at offset 2", "the line is damaged"]),
     "cut in a character": ("a\nx\né".encode()[:-1], {}, ["odd: line 3: byte 0xc3 at offset 4", "is it complete?"]),
     "UTF-8 read as cp1252": (

@@ -38,7 +38,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `call` says so
 )
 
-Files = Annotated[list[str], Parameter(help="CSV or NDJSON files, globs, or - for stdin.")]
+Files = Annotated[list[str], Parameter(help="CSV or NDJSON files (also .gz, .bz2, .xz, .zst), globs, or - for stdin.")]
 ConfigFile = Annotated[
     Path | None, Parameter(name="--config", help="Settings; else $FLEX_IMPORT_CONFIG, else ./config.toml.")
 ]

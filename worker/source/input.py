@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from worker.errors import SourceError
 
@@ -134,7 +134,7 @@ class Pipe(io.RawIOBase):
         super().close()
 
 
-def open_stdin(stream: BinaryIO | None = None) -> tuple[BinaryIO, Pipe | None]:
+def open_stdin(stream: BinaryIO | None = None) -> tuple[io.BufferedReader, Pipe | None]:
     """Return stdin's bytes, and the pipe to interrupt, if it is a real descriptor. stream: instead of stdin.
 
     Raises SourceError when the process has no stdin.
@@ -146,4 +146,4 @@ def open_stdin(stream: BinaryIO | None = None) -> tuple[BinaryIO, Pipe | None]:
     with suppress(io.UnsupportedOperation):
         pipe = Pipe(stream.fileno())
         return io.BufferedReader(pipe), pipe
-    return stream, None
+    return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream)), None

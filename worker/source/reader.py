@@ -3,7 +3,7 @@
 import io
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from itertools import chain, islice
 from types import TracebackType
 from typing import BinaryIO, Literal, NamedTuple, Self, TypeVar
@@ -13,6 +13,7 @@ from anyio import to_thread
 from worker.config import Source
 from worker.errors import SourceError
 from worker.model import Record
+from worker.source.compression import Compression, DamagedError, decompress, plain_suffix
 from worker.source.decoder import CsvDecoder, Decoder, NdjsonDecoder, likely_delimiter
 from worker.source.encoding import LineCounter, find_fault, suggest, suggest_wide
 from worker.source.input import Input, Pipe, Stamp, open_stdin
@@ -46,11 +47,12 @@ class Reader:
 
     Once open: `format`; `header`, the header's text as it stands in the file, without a byte-order mark, and "" for
     NDJSON; `header_line`, where it begins, from 1, and 0 for NDJSON; `columns`, None for NDJSON and for an input
-    without any line; `delimiter`, "" for NDJSON; `encoding`; `stamp`, None for stdin. Header + the texts of all
-    records are the input without its blank lines.
+    without any line; `delimiter`, "" for NDJSON; `encoding`; `compression`, None without; `stamp`, of the compressed
+    file, None for stdin. Header + the texts of all records are the input, decompressed, without its blank lines.
 
-    Opening and reading raise SourceError, naming file and line: cannot be read, not text in this encoding, a header
-    or a quote after which no record can be trusted, empty (unless `allow_empty`), changed meanwhile.
+    Opening and reading raise SourceError, naming file and line: cannot be read, compressed and not whole, not text in
+    this encoding, a header or a quote after which no record can be trusted, empty (unless `allow_empty`), changed
+    meanwhile.
     """
 
     format: Literal["csv", "ndjson"]
@@ -58,6 +60,7 @@ class Reader:
     header_line: int
     columns: tuple[str, ...] | None
     delimiter: str
+    compression: Compression | None
     stamp: Stamp | None
 
     def __init__(
@@ -126,7 +129,7 @@ class Reader:
 
     def _open(self) -> None:
         with self._explained():
-            binary = self._open_bytes()
+            binary, self.compression = decompress(self._open_bytes(), self.source.path)
             # Lines keep their ends, and every kind of end is one: what a record looks like is the decoder's business.
             self._text = io.TextIOWrapper(binary, encoding=self.encoding, newline="")
             self.stamp = None if self.source.path is None else Stamp.of(binary.fileno())
@@ -154,7 +157,7 @@ class Reader:
         delimiter = self._settings.delimiter
         return CsvDecoder(lines, likely_delimiter(first) if delimiter == "auto" else delimiter, self.source.name)
 
-    def _open_bytes(self) -> BinaryIO:
+    def _open_bytes(self) -> io.BufferedReader:
         if self.source.path is not None:
             return self.source.path.open("rb")
         stream, self._pipe = open_stdin(self._stdin)
@@ -165,7 +168,7 @@ class Reader:
     def _choose_format(self, first: str) -> Literal["csv", "ndjson"]:
         if self._settings.format != "auto":
             return self._settings.format
-        suffix = "" if self.source.path is None else self.source.path.suffix.lower()
+        suffix = "" if self.source.path is None else plain_suffix(self.source.path)
         return _SUFFIXES.get(suffix, "ndjson" if first.startswith("{") else "csv")
 
     def _check_top(self, top: list[str]) -> None:
@@ -208,9 +211,17 @@ class Reader:
             yield
         except UnicodeError as exc:
             raise self._undecodable(exc) from None
+        except DamagedError as exc:
+            self._check_unchanged()  # perhaps it is still being written
+            raise self._damaged(exc) from exc
         except OSError as exc:
-            line = f"line {self._decoder.line}: " if self._decoder else ""
-            raise SourceError(f"{self.source.name}: {line}cannot be read: {exc.strerror or exc}") from exc
+            raise SourceError(f"{self._place()}: cannot be read: {exc.strerror or exc}") from exc
+
+    def _place(self) -> str:
+        return f"{self.source.name}: line {self._decoder.line}" if self._decoder else self.source.name
+
+    def _damaged(self, exc: DamagedError) -> SourceError:
+        return SourceError(f"{self._place()}: is cut off or damaged: {exc}; get the file again")
 
     def _undecodable(self, exc: UnicodeError) -> SourceError:
         name, encoding = self.source.name, self.encoding
@@ -225,12 +236,18 @@ class Reader:
             return SourceError(f"{name}: line {line}: byte 0x{exc.object[exc.start]:02x} is not {encoding}; {hint}")
         universal = (self._decoder.format if self._decoder else self._choose_format("")) == "csv"
         fault = None
-        with suppress(OSError), self.source.path.open("rb") as again:
-            fault = find_fault(again, encoding, universal=universal)
+        try:
+            with decompress(self.source.path.open("rb"), self.source.path)[0] as again:
+                fault = find_fault(again, encoding, universal=universal)
+        except DamagedError as damage:
+            return self._damaged(damage)
+        except OSError:
+            pass
         if fault is None:  # it is no longer what was read
             return self._changed()
+        inside = " of the decompressed data" if self.compression else ""
         return SourceError(
-            f"{name}: line {fault.line}: byte 0x{fault.byte:02x} at offset {fault.offset} (0x{fault.offset:x}) "
+            f"{name}: line {fault.line}: byte 0x{fault.byte:02x} at offset {fault.offset} (0x{fault.offset:x}){inside} "
             f"is not {encoding}; {fault.hint}"
         )
 
