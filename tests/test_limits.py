@@ -169,12 +169,14 @@ async def test_no_row_is_burnt_by_an_outage(tmp_path: Path, service: tuple[Emula
     assert "the service is back" in ended.err
 
 
-async def test_a_service_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("baseline", ["true", "false"])
+async def test_a_service_that_is_not_there_yet_is_waited_for(tmp_path: Path, baseline: str) -> None:
     """No connection, no attempt used up: when it comes, everything is sent."""
     (tmp_path / "a.csv").write_text(csv_of(40))
     port = free_port()
     words = ("run", "a.csv", "--base-url", f"http://127.0.0.1:{port}", "--rate", "inf")
     env = {**QUICK, "FLEX_IMPORT__RETRY__ATTEMPTS": "2", "FLEX_IMPORT__RETRY__INITIAL_SECONDS": "0.1"}
+    env["FLEX_IMPORT__DOUBT__BASELINE"] = baseline
     process = await start(*words, cwd=tmp_path, env=env)
     assert process.stderr is not None
     said = b""

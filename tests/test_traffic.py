@@ -229,6 +229,7 @@ async def test_retry_after_holds_every_sender(asked: float, waited: float) -> No
     traffic = traffic_of(changes=changes, adaptive=False)
     await refused(traffic, Refusal(RATE_CODE, asked))
     await traffic.lists.acquire()
+    assert anyio.current_time() == pytest.approx(waited)
     await traffic.creates.acquire()
     assert anyio.current_time() == pytest.approx(waited)
     capped = [change.sentence for change in changes if change.event == "wait.capped"]
@@ -332,6 +333,7 @@ async def test_nothing_leaves_after_the_hour_however_late_the_timers_are() -> No
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(leave)
+        await settle()
         wall[0] = 100.0
         await anyio.sleep(5)
         assert left == []
