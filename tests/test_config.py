@@ -84,6 +84,46 @@ def test_a_mapping_can_come_from_variables(
     assert mapping.media_properties == media_properties
 
 
+def test_maps_keep_their_values_as_they_are_written() -> None:
+    """Upper case, spaces, dots and the star."""
+    text = '[map.kind]\n"Agent" = "agent"\n"a. b" = ""\n"*" = "unknown"\n[map.level]\n1 = "to"\n'
+    assert loaded(text).settings.map == {
+        "kind": {"Agent": "agent", "a. b": "", "*": "unknown"},
+        "level": {"1": "to"},
+    }
+    assert loaded().settings.map == {}
+
+
+def test_a_map_can_come_from_a_variable_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its values then win over the file's, one by one."""
+    monkeypatch.setenv("FLEX_IMPORT__MAP__KIND", '{"Boss": "supervisor"}')
+    text = '[map.kind]\n"Boss" = "agent"\n"Client" = "customer"\n'
+    assert loaded(text).settings.map == {"kind": {"Boss": "supervisor", "Client": "customer"}}
+
+
+WHOLE_MAP = """FLEX_IMPORT__MAP__KIND='{"Value": "..."}'"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("MAP", "{}", "MAP: unknown variable: it names a section; write FLEX_IMPORT__MAP__KEY (keys: your own)"),
+        ("MAP__KIND", "agent", "MAP__KIND: map.kind: must be a section: [map.kind]"),
+        (
+            "MAP__KIND__BOSS",
+            "agent",
+            "MAP__KIND__BOSS: unknown variable: names lose their case; write " + WHOLE_MAP,
+        ),
+    ],
+)
+def test_a_variable_that_cannot_be_a_map_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    """A value's case would be lost in a variable's name, and the map would not know it."""
+    monkeypatch.setenv(f"FLEX_IMPORT__{name}", value)
+    assert problems() == [f"FLEX_IMPORT__{says}"]
+
+
 # ---- where the file is ----------------------------------------------------------------------------------------------
 
 
@@ -176,6 +216,9 @@ def test_a_flag_does_not_hide_a_section_that_is_none() -> None:
         ("limits = 15", "limits: must be a section: [limits]"),
         ("[mapping]\nmedia_properties = 5", "mapping.media_properties: must be a template, or a section"),
         ("[mapping.routing_properties]\ntask_sid = 5", "mapping.routing_properties: must be a template, or a section"),
+        ("map = 5", "map: must be a section: [map]"),
+        ("[map]\nkind = 5", "map.kind: must be a section: [map.kind]"),
+        ("[map.kind]\nAgent = 5", "map.kind.Agent: Input should be a valid string"),
         ('[source]\ndelimiter = ",,"', 'source.delimiter: must be "auto", "tab" or one character'),
         ("[source]\ndelimiter = '\"'", 'source.delimiter: must be "auto", "tab" or one character'),
         ('[source]\nencoding = "klingon"', 'source.encoding: "klingon" is no encoding'),

@@ -83,6 +83,9 @@ def test_the_shipped_config_names_every_key_with_its_default() -> None:
     text = (ROOT / "config.toml").read_text()
     assert load(ROOT / "config.toml", {}, {}).settings.model_dump() == Settings().model_dump()
     for section, field in Settings.model_fields.items():
+        if section == "map":  # its keys are the user's own
+            assert re.search(r'^# \[map\.\w+\].*\n# "\w+" = ', text, re.MULTILINE)
+            continue
         keys = FIELDS[:3] if section == "mapping" else getattr(field.annotation, "model_fields")  # noqa: B009
         for key in keys:
             assert re.search(rf"^(# )?{key} = ", text, re.MULTILINE), f"{section}.{key}"
@@ -92,11 +95,15 @@ def test_the_commented_mapping_of_the_shipped_config_is_valid(tmp_path: Path) ->
     """Who takes the comment signs away gets a mapping."""
     lines = (ROOT / "config.toml").read_text().splitlines()
     wanted = [
-        line.removeprefix("# ").partition("    #")[0] for line in lines if re.match(r"# (\[mapping|\w+ = \"[^d])", line)
+        line.removeprefix("# ").partition("    #")[0]
+        for line in lines
+        if re.match(r"# (\[map|(\w+|\"\S+\") = \"[^d])", line)
     ]
     (tmp_path / "config.toml").write_text("\n".join(line for line in wanted if not line.startswith(("edge", "region"))))
     assert "mapping" in tomllib.loads((tmp_path / "config.toml").read_text())
-    mapping = load(tmp_path / "config.toml", {}, {}).settings.mapping
+    settings = load(tmp_path / "config.toml", {}, {}).settings
+    mapping = settings.mapping
+    assert settings.map == {"kind": {"Agent": "agent", "Client": "customer", "*": "unknown"}}
     assert mapping is not None
     assert mapping.media_properties == {
         "address": "{email}",
@@ -137,12 +144,12 @@ async def test_the_first_import_of_the_readme_works_as_written(tmp_path: Path) -
     (tmp_path / "export.csv").write_text(HEADER + rows)
     block = PAGES["README.md"].partition("## Your first import")[2].partition("\n## ")[0]
     lines = [line.partition("#")[0].strip() for line in block.splitlines() if line.startswith("    flex-import")]
-    assert [line.split()[1] for line in lines] == ["check", "run", "run", "status", "failures", "export"]
+    assert [line.split()[1] for line in lines] == ["check", "run", "run", "status", "failures", "export", "export"]
     emulator = Emulator()
     async with serve(emulator) as base_url:
         env = {**CREDENTIALS, "FLEX_IMPORT__API__BASE_URL": base_url, "FLEX_IMPORT__LIMITS__RATE_PER_SECOND": "inf"}
         ended = [await flex_import(*shlex.split(line)[1:], cwd=tmp_path, env=env) for line in lines]
-    assert [one.code for one in ended] == [0, 6, 0, 0, 0, 0], [one.err for one in ended]
+    assert [one.code for one in ended] == [0, 6, 0, 0, 0, 0, 0], [one.err for one in ended]
     assert "10 created" in ended[1].out
     assert "15 created + 10 already done" in ended[2].out
     assert emulator.stats.arrived == 25

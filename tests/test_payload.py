@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 
 from tests.samples_of import sid
 from worker.config import FieldMapping
-from worker.errors import ConfigError
+from worker.errors import ConfigError, LedgerRefusedError
+from worker.ledger.binding import Binding, compare
 from worker.model import Misfit, Problem, Record, Row
 from worker.payload import CANONICAL_VERSION, Mapper
 
 KD, UO = sid("KD", 1), sid("UO", 1)
 PLAIN = {"interaction_sid": KD, "channel_sid": UO, "type": "customer"}
 GOOD = {**PLAIN, "media_properties": '{"address": "ada@example.org"}'}
+
+MAPS = {"kind": {"Boss": "supervisor", "Client": "customer"}, "word": {"yes": "ja", "*": "?"}}
 
 MISSING = "is missing"
 SID_KD = "must be KD and 32 hexadecimal digits"
@@ -28,7 +31,7 @@ HALF = "is not valid Unicode: it has half of a surrogate pair"
 
 def mapped(values: dict[str, Any], mapping: FieldMapping | None = None, key: str = "") -> Row | Misfit:
     """Return what becomes of a record of these values."""
-    return Mapper(mapping, key).map(Record(2, "the record\n", values), 7)
+    return Mapper(mapping, key, maps=MAPS).map(Record(2, "the record\n", values), 7)
 
 
 def row_of(values: dict[str, Any], mapping: FieldMapping | None = None, key: str = "") -> Row:
@@ -285,9 +288,88 @@ def test_what_shapes_a_request_is_described_for_the_ledger() -> None:
     assert Mapper(None, "{ID}").describe() == {}
 
 
+def test_filters_shape_every_field_and_parts_of_which_nothing_comes_are_left_out() -> None:
+    """In whole fields and in the parts of a table."""
+    mapping = FieldMapping(
+        interaction_sid="{KD | trim}",
+        type="{Kind | trim | map:kind}",
+        media_properties={
+            "address": "{tel | digits | whatsapp}",
+            "name": "{name | split:-:2}",
+            "cc": "{cc | whatsapp}",
+        },
+        routing_properties='{route | default:"{}"}',
+    )
+    values = {**PLAIN, "KD": f" {KD}", "Kind": "Boss ", "tel": "+49 (30) 1", "name": "Ada", "cc": "", "route": None}
+    row = row_of(values, mapping)
+    assert (row.interaction_sid, row.type) == (KD, "supervisor")
+    assert media_of(values, mapping) == {"address": "whatsapp:+49301"}
+    assert form_of(row)["RoutingProperties"] == "{}"
+
+
+def test_values_that_no_map_knows_are_errors_of_their_fields() -> None:
+    """All of them at once, each with its field and column, and none of them told."""
+    mapping = FieldMapping(
+        type="{Kind | map:kind}", media_properties={"a": "{A | map:kind}", "b": "{B | map:word}", "c": "{C | map:kind}"}
+    )
+    values = {**PLAIN, "channel_sid": "x", "Kind": "Ada Lovelace", "A": "Ada", "B": "Ada", "C": "ada@example.org"}
+    unknown = "has a value that map.kind does not know (known: Boss, Client)"
+    assert reason_of(values, mapping).split("; ") == [
+        f'type: column "Kind" {unknown}',
+        f'media_properties: a: column "A" {unknown}',
+        f'c: column "C" {unknown}',
+        f"channel_sid: {SID_UO}",
+    ]
+
+
+def described(mapping: FieldMapping | None, maps: dict[str, dict[str, str]], key: str = "") -> dict[str, str]:
+    """Return what a ledger would be bound to."""
+    mapper = Mapper(mapping, key, maps=maps)
+    return Binding("this machine", None, mapper.key_template, CANONICAL_VERSION, mapper.describe()).fields()
+
+
+def test_filters_and_the_maps_in_use_are_described_for_the_ledger() -> None:
+    """Others than those in use are nobody's business."""
+    mapping = FieldMapping(type="{Kind|map:kind}", media_properties={"x": '{y} {z | split:":":1}'})
+    assert Mapper(mapping, "{ID | map:word}", maps=MAPS).describe() == {
+        "mapping.type": "{Kind | map:kind}",
+        "mapping.media_properties.x": '{y} {z | split:":":1}',
+        "map.kind": '{"Boss": "supervisor", "Client": "customer"}',
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("", r"the mapping changed, and source\.key is empty \(changed: map\.kind\)"),
+        ("{ID | map:kind}", r'source\.key changed from "{ID \| map:kind} with {.*Boss.*}" to '),
+    ],
+)
+def test_another_content_of_a_map_that_makes_keys_is_refused(key: str, says: str) -> None:
+    """As another mapping is, or another key template: rows would get other keys and be sent again."""
+    mapping = FieldMapping(type="{Kind | map:kind}")
+    other = {**MAPS, "kind": {"Boss": "agent", "Client": "customer"}}
+    flags = {"accept_target": False, "accept_new_keys": False}
+    before = described(mapping, MAPS, key)
+    assert compare(before, described(mapping, {**MAPS, "word": {}}, key), 5, **flags) == {}
+    with pytest.raises(LedgerRefusedError, match=says):
+        compare(before, described(mapping, other, key), 5, **flags)
+
+
+def test_a_map_that_makes_no_keys_may_change() -> None:
+    """Under a key template without it the keys stay what they are."""
+    mapping = FieldMapping(type="{Kind | map:kind}")
+    assert described(mapping, MAPS, "{ID}") == described(mapping, {"kind": {}}, "{ID}")
+    assert described(mapping, MAPS, "{ID | trim}")["key_template"] == "{ID | trim}"
+
+
 @pytest.mark.parametrize(
     ("mapping", "key", "says"),
     [
+        (FieldMapping(type="{x | lowr}"), "", 'mapping.type: there is no filter "lowr"'),
+        (FieldMapping(media_properties={"a": "{x | map:y}"}), "", 'mapping.media_properties.a: there is no map "y"'),
+        (None, "{ID | split:-}", "source.key: filter split has 1 argument"),
+        (FieldMapping(media_properties="{a | trim}{b}"), "", "mapping.media_properties: JSON cannot be put"),
         (FieldMapping(type="{"), "", "mapping.type: lone {"),
         (FieldMapping(media_properties={"address": "x}"}), "", "mapping.media_properties.address: lone }"),
         (None, "{", "source.key: lone {"),
@@ -315,6 +397,11 @@ def test_a_template_that_is_wrong_stops_before_the_first_row(mapping: FieldMappi
         ("agent:{ID}", {"ID": ""}, None),
         ("agent:{ID}", {}, None),
         ("{site}{ID}", {"site": "", "ID": None}, None),
+        ("{ID | lower}-{ID | split:-:1}", {"ID": " A-7 "}, "a-7-A"),
+        ("{ID | split:-:2}", {"ID": "A- 7"}, "7"),
+        ("{ID | split:-:3}{site}", {"ID": "A-7", "site": "x"}, None),
+        ("{site | default:x}{ID}", {"site": " ", "ID": "7"}, "x7"),
+        ("{ID | map:word}", {"ID": "yes "}, "ja"),
     ],
 )
 def test_a_key_template_names_the_row(template: str, values: dict[str, Any], key: str | None) -> None:
@@ -328,6 +415,21 @@ def test_a_key_template_names_the_row(template: str, values: dict[str, Any], key
     else:
         assert isinstance(made, Row)
         assert (made.key, made.fingerprint) == (key, row_of(GOOD).fingerprint)
+
+
+def test_a_key_s_empty_columns_are_named_once() -> None:
+    """However often the key reads them."""
+    made = mapped({**GOOD, "ID": " ", "site": ""}, key="{ID}-{site}-{ID}")
+    assert isinstance(made, Misfit)
+    assert made.problem == Problem("key_empty", "source.key: ID and site empty")
+
+
+def test_a_key_s_value_that_no_map_knows_is_an_error_of_the_row() -> None:
+    """It has no key then."""
+    made = mapped({**GOOD, "ID": "Ada Lovelace"}, key="{ID | map:kind}")
+    assert isinstance(made, Misfit)
+    reason = 'source.key: column "ID" has a value that map.kind does not know (known: Boss, Client)'
+    assert (made.key, made.problem) == (None, Problem("invalid", reason))
 
 
 def test_a_misfit_keeps_its_key() -> None:
@@ -443,6 +545,7 @@ OWN = ["interaction_sid", "channel_sid", "type", "media_properties"]
         ([*OWN, "ID"], None, "{ID}"),
         ([*OWN, "other"], FieldMapping(), ""),
         ([*OWN[:3], "mail", "other"], FieldMapping(media_properties={"address": "{mail}"}), ""),
+        ([*OWN, "a|b", "c"], FieldMapping(type='{"a|b" | trim}{c}'), "{c | trim}"),
         (["a"], FieldMapping(interaction_sid="{a}", channel_sid="x", type="x", media_properties="{a}"), "{a}"),
     ],
 )
@@ -468,6 +571,8 @@ def test_a_header_that_has_what_is_read_is_taken(columns: list[str], mapping: Fi
             "which mapping.media_properties.to reads",
         ),
         ([*OWN, "Kind"], FieldMapping(type="{Kin}"), "", 'which mapping.type reads (did you mean "Kind"?)'),
+        ([*OWN, "Kind"], FieldMapping(type="{Kin | lower}"), "", 'which mapping.type reads (did you mean "Kind"?)'),
+        ([*OWN, "IDs"], None, "{ID | trim}", 'no column "ID", which source.key reads (did you mean "IDs"?)'),
         ([*OWN, "IDs"], None, "{ID}", 'no column "ID", which source.key reads (did you mean "IDs"?)'),
     ],
 )

@@ -24,8 +24,9 @@ TABLE: dict[str, frozenset[str]] = {
     "model": frozenset(),
     "credentials": frozenset({"errors", "pydantic"}),
     "config": frozenset({"errors", "timetable", "pydantic", "pydantic_settings", "yarl"}),
-    "template": frozenset({"errors"}),
-    "payload": frozenset({"config", "errors", "model", "template", "pydantic", "yarl"}),
+    "filter": frozenset({"errors"}),
+    "template": frozenset({"errors", "filter"}),
+    "payload": frozenset({"config", "errors", "filter", "model", "template", "pydantic", "yarl"}),
     "verdict": frozenset({"model"}),
     "report": frozenset({"model"}),
     "source": frozenset({"config", "errors", "model", "anyio", "xopen"}),
@@ -40,6 +41,7 @@ TABLE: dict[str, frozenset[str]] = {
     "api": frozenset({"errors", "model", "verdict", "aiohttp", "anyio", "yarl"}),
     "submit": frozenset({"model", "traffic", "verdict", "anyio", "tenacity"}),
     "ledger": frozenset({"errors", "model"}),
+    "rejects": frozenset({"errors", "ledger"}),
     "journal": frozenset({"errors", "ledger", "model", "anyio"}),
     "stopping": frozenset({"model", "anyio"}),
     "logs": frozenset({"errors", "model", "structlog"}),
@@ -66,13 +68,14 @@ ASIDE: dict[str, frozenset[str]] = {
     "ledger.sqlite": frozenset({"cli"}),
     "ledger.steering": frozenset({"cli", "schedule"}),
     "ledger.survey": frozenset({"cli", "intake", "pipeline"}),
-    "ledger.view": frozenset({"cli"}),
+    "ledger.view": frozenset({"cli", "rejects"}),
 }
 
 PURE: dict[str, frozenset[str]] = {
     # core rooms do no IO, read no clock, roll no dice and do not log: all that they need of the standard library
     "errors": frozenset(),
     "model": frozenset({"collections", "dataclasses", "enum", "typing"}),
+    "filter": frozenset({"collections", "dataclasses", "difflib", "re", "typing"}),
     "template": frozenset({"collections", "dataclasses", "json", "re", "typing"}),
     "payload": frozenset({"collections", "difflib", "hashlib", "json", "math", "typing"}),
     "verdict": frozenset({"json", "re", "typing"}),

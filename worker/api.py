@@ -167,8 +167,7 @@ class Api:
         """Add one participant: `POST /v1/Interactions/{KD}/Channels/{UO}/Participants` [card]. Never redirected."""
         if self._session is None:
             raise RuntimeError("the API is used outside its context")
-        path = f"/v1/Interactions/{row.interaction_sid}/Channels/{row.channel_sid}/Participants"
-        url = URL(self._base + path, encoded=True)
+        url = URL(self._base + row.path, encoded=True)
         return await self._exchange(departure, partial(self._session.post, url, data=row.body))
 
     async def _exchange(self, departure: Departure, request: _Request, max_bytes: int = _MAX_BODY_BYTES) -> Answer:

@@ -16,8 +16,9 @@ from yarl import URL
 
 from worker.config import FieldMapping
 from worker.errors import ConfigError
+from worker.filter import Maps, UnknownValueError
 from worker.model import Misfit, Problem, Record, Row
-from worker.template import Template, as_text, parse
+from worker.template import Template, parse
 
 CANONICAL_VERSION = 1
 """Part of every digest: a new way of writing requests canonically makes new keys, and the ledger is bound to it."""
@@ -54,35 +55,40 @@ _validate = Request.__pydantic_validator__.validate_python
 
 
 class Mapper:
-    """Turns records into rows by a mapping and a key template.
+    """Turns records into rows by a mapping and a key template. maps: the value maps that templates may use.
 
     Raises ConfigError, naming the key path, for a template that cannot be parsed.
     """
 
-    def __init__(self, mapping: FieldMapping | None, key: str = "") -> None:
-        self.key_template = key
+    def __init__(self, mapping: FieldMapping | None, key: str = "", *, maps: Maps | None = None) -> None:
+        self._maps = maps or {}
         self._explicit = mapping is not None
-        self._key = parse(key, "source.key") if key else None
+        self._key = parse(key, "source.key", maps=maps) if key else None
         if self._key and not self._key.columns:
             raise ConfigError("source.key: reads no column, so that all rows would be one; write a column in braces")
         self._templates: dict[str, Template | dict[str, Template]] = {}
         for field in FIELDS:
             given = getattr(mapping, field, None)
             if isinstance(given, str):
-                self._templates[field] = _whole(field, parse(given, f"mapping.{field}"))
+                self._templates[field] = _whole(field, parse(given, f"mapping.{field}", maps=maps))
             elif given is not None:
-                self._templates[field] = {name: parse(text, f"mapping.{field}.{name}") for name, text in given.items()}
+                paths = {name: f"mapping.{field}.{name}" for name in given}
+                self._templates[field] = {name: parse(given[name], path, maps=maps) for name, path in paths.items()}
         self._readers: dict[str, Callable[[Mapping[str, Any]], Any]] = {field: self._reader(field) for field in FIELDS}
+        self.key_template = key
+        if self._key and self._key.maps:  # another content makes other keys, as another template does
+            self.key_template += f" with {json.dumps(self._described(self._key.maps), ensure_ascii=False)}"
 
     def describe(self) -> dict[str, str]:
-        """Return key path → template for everything that shapes a request: what a digest key depends on."""
-        described: dict[str, str] = {}
-        for field, template in self._templates.items():
-            if isinstance(template, Template):
-                described[f"mapping.{field}"] = _source_of(template)
-            else:
-                described |= {f"mapping.{field}.{name}": _source_of(part) for name, part in template.items()}
-        return described
+        """Return key path → template, or → a value map in use, for everything that shapes a request: what a digest
+        key depends on.
+        """  # noqa: D205 - the rule is one sentence
+        templates = dict(self._paths())
+        described = {path: template.source for path, template in templates.items()}
+        return described | self._described(name for template in templates.values() for name in template.maps)
+
+    def _described(self, maps: Iterable[str]) -> dict[str, str]:
+        return {f"map.{name}": json.dumps(self._maps[name], sort_keys=True) for name in sorted(set(maps))}
 
     def check_columns(self, columns: Iterable[str], where: str) -> None:
         """Raise ConfigError when a template reads a column that a header does not have, or, without a mapping, when
@@ -117,11 +123,15 @@ class Mapper:
     def _wanted(self) -> Iterator[tuple[str, str]]:
         if self._key:
             yield from (("source.key", column) for column in self._key.columns)
+        for path, template in self._paths():
+            yield from ((path, column) for column in template.columns)
+
+    def _paths(self) -> Iterator[tuple[str, Template]]:
         for field, template in self._templates.items():
-            parts = {"": template} if isinstance(template, Template) else template
-            for name, part in parts.items():
-                path = f"mapping.{field}.{name}" if name else f"mapping.{field}"
-                yield from ((path, column) for column in part.columns)
+            if isinstance(template, Template):
+                yield f"mapping.{field}", template
+            else:
+                yield from ((f"mapping.{field}.{name}", part) for name, part in template.items())
 
     def map(self, record: Record, source: int) -> Row | Misfit:
         """Return the row that a record of this source makes, or a misfit with every field's error."""
@@ -131,16 +141,18 @@ class Mapper:
         key = None
         try:
             if self._key is not None:
-                parts = {column: as_text(values.get(column)).strip() for column in self._key.columns}
-                if empty := [column for column, part in parts.items() if not part]:
-                    problem = Problem("key_empty", f"source.key: {' and '.join(empty)} empty")
+                filled, empty = self._key.fill(values)
+                if empty:
+                    problem = Problem("key_empty", f"source.key: {' and '.join(dict.fromkeys(empty))} empty")
                     return Misfit(None, source, record.line, problem, record.text)
-                key = self._key.render(parts)
+                key = filled
             request, texts = self._request(values)
             fingerprint = digest(request)
             body = _form(request.type, texts)
         except _UnfitError as unfit:
             return Misfit(key, source, record.line, Problem("invalid", str(unfit)), record.text)
+        except UnknownValueError as unknown:  # a field's is one of its errors: this is the key's
+            return Misfit(None, source, record.line, Problem("invalid", f"source.key: {unknown}"), record.text)
         except RecursionError:
             return Misfit(key, source, record.line, Problem("invalid", f"a field {_TOO_DEEP}"), record.text)
         return Row(
@@ -197,8 +209,18 @@ class Mapper:
         parts = template
 
         def read(values: Mapping[str, Any]) -> dict[str, Any] | None:
-            found = ((name, part.value(values)) for name, part in parts.items())
-            return {name: value for name, value in found if value is not None} or None
+            found, unknown = {}, []
+            for name, part in parts.items():
+                try:
+                    value = part.value(values)
+                except UnknownValueError as exc:
+                    unknown.append(f"{name}: {exc}")
+                else:
+                    if value is not None:
+                        found[name] = value
+            if unknown:
+                raise UnknownValueError("; ".join(unknown))
+            return found or None
 
         return read
 
@@ -345,13 +367,6 @@ def _place(document: dict[str, Any], path: list[str], value: Any) -> None:
 
 def _is_field(column: str) -> bool:
     return column in FIELDS or column.partition(".")[0] in _JSON_FIELDS
-
-
-def _source_of(template: Template) -> str:
-    return "".join(
-        text.replace("{", "{{").replace("}", "}}") if column is None else f"{{{column}}}"
-        for text, column in template.pieces
-    )
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

@@ -79,6 +79,9 @@ def check(
     *,
     config: ConfigFile = None,
     ledger: LedgerFile = None,
+    show: Annotated[
+        int | None, Parameter(help="Print what would be sent for the first rows, so many, with their values.")
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
@@ -88,7 +91,7 @@ def check(
     """
     from worker.cli.checking import check_files
 
-    return check_files(_stdin(files), config, ledger, quiet=quiet, json_wanted=json)
+    return check_files(_stdin(files), config, ledger, show=show, quiet=quiet, json_wanted=json)
 
 
 @app.command(group=IMPORT)
@@ -256,17 +259,32 @@ def export(
         list[State] | None, Parameter(negative="", help="Only rows in this state; may be repeated.")
     ] = None,
     run: Annotated[int | None, Parameter(help="Only what this run brought to its state.")] = None,
-    format: Annotated[str, Parameter(help="csv or ndjson.")] = "csv",  # noqa: A002 - the contract's name
-    output: Annotated[str, Parameter(name=["--output", "-o"], help="A file, or - for stdout.")] = "-",
+    format: Annotated[  # noqa: A002 - the contract's name
+        str | None, Parameter(help="csv, which is the default, or ndjson.")
+    ] = None,
+    output: Annotated[
+        str | None, Parameter(name=["--output", "-o"], help="A file, or - for stdout, which is the default.")
+    ] = None,
+    rejects: Annotated[
+        str | None, Parameter(help="A folder for rejected, parked and failed records as they were, to repair.")
+    ] = None,
 ) -> int:
-    """Write the crosswalk, key to sid, and every other column.
+    """Write the crosswalk, key to sid, and every other column; or, with --rejects, the records to repair.
 
     Example: flex-import export --state created --output ids.csv
     """
+    if rejects is not None:
+        from worker.cli.repairing import export_rejects
+
+        for name, given in (("--state", state), ("--format", format), ("--output", output)):
+            if given is not None:
+                raise ConfigError(f"--rejects: writes original records into files of their own; leave out {name}")
+        return export_rejects(config, ledger, folder=_stdin([rejects])[0], run=run)
     from worker.cli.looking import export_rows
 
     chosen = [one.value for one in state or ()]
-    return export_rows(config, ledger, states=chosen, run=run, form=format, output=_stdin([output])[0])
+    form, target = "csv" if format is None else format, "-" if output is None else _stdin([output])[0]
+    return export_rows(config, ledger, states=chosen, run=run, form=form, output=target)
 
 
 @app.command(group=CARE)

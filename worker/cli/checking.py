@@ -7,15 +7,18 @@ from pathlib import Path
 
 import anyio
 
+from worker.cli.previewing import Preview, written
+from worker.cli.repairing import find_rows
 from worker.cli.wiring import configure, shown, tell
 from worker.config import Config
+from worker.errors import ConfigError
 from worker.intake import Intake
 from worker.ledger import SourceFile
 from worker.ledger.survey import Survey, Surveyed
 from worker.model import Exit
 from worker.payload import Mapper
 from worker.report import duration, printable
-from worker.source import Input, find_inputs
+from worker.source import Input
 
 _EXAMPLES = 3
 _NOT_SENT = ("already_done", "duplicate", "rejected", "parked", "waived", "in_doubt", "changed")
@@ -32,17 +35,21 @@ class _Group:
 
 @dataclass(slots=True)
 class _Findings:
-    """What a check found, in rows."""
+    """What a check found, in rows. wanted: how many of those to send are to be shown."""
 
+    wanted: int = 0
     read: int = 0
     send: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     groups: dict[tuple[str, str], _Group] = field(default_factory=dict)
+    previews: list[Preview] = field(default_factory=list)
 
     def take(self, batch: Surveyed, names: dict[int, str]) -> None:
         """Add a batch. names: the number of an input → how it is called."""
         self.read += batch.read
         self.send += len(batch.send)
+        for row in batch.send[: self.wanted - len(self.previews)]:
+            self.previews.append(Preview(shown(names[row.source]), row))
         for name, count in batch.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
         for finding in batch.findings:
@@ -54,32 +61,46 @@ class _Findings:
 
 
 def check_files(
-    files: Sequence[str], config_file: Path | None, ledger: Path | None, *, quiet: bool, json_wanted: bool
+    files: Sequence[str],
+    config_file: Path | None,
+    ledger: Path | None,
+    *,
+    show: int | None,
+    quiet: bool,
+    json_wanted: bool,
 ) -> int:
     """Look at every row and print what a run would do; returns 0, or 1 when rows would be rejected.
 
-    Raises WorkerError for what would stop a run before anything is sent.
+    show: how many of the rows that would be sent are printed, with their values, even when quiet. Raises WorkerError
+    for what would stop a run before anything is sent.
     """
+    if show is not None and show < 1:
+        raise ConfigError(f"--show: {show} is no number of rows to show; it must be at least 1")
     config = configure(config_file, ledger, {})
-    mapper = Mapper(config.settings.mapping, config.settings.source.key)
-    inputs = find_inputs(files)
+    mapper = Mapper(config.settings.mapping, config.settings.source.key, maps=config.settings.map)
+    inputs = find_rows(files, quiet=quiet or json_wanted)
     path = config.ledger_path if config.ledger_path.exists() else None
-    found = anyio.run(_check, config, mapper, inputs, path)
+    found = anyio.run(_check, config, mapper, inputs, path, show or 0)
     code = Exit.BAD_ROWS if found.counts.get("rejected") else Exit.DONE
     if json_wanted:
-        tell(json.dumps(_as_object(found, code)))
-    elif not quiet or code:
-        tell(printable(_as_text(found, config, inputs, path, code)))
+        previews = {} if show is None else {"show": [preview.as_object() for preview in found.previews]}
+        tell(json.dumps(_as_object(found, code) | previews))
+        return code
+    text = written(found.previews)
+    if not quiet or code:
+        text += _as_text(found, config, inputs, path, code)
+    if text:
+        tell(printable(text.rstrip()))
     return code
 
 
-async def _check(config: Config, mapper: Mapper, inputs: Sequence[Input], ledger: Path | None) -> _Findings:
+async def _check(config: Config, mapper: Mapper, inputs: Sequence[Input], ledger: Path | None, show: int) -> _Findings:
     numbers: dict[SourceFile, int] = {}
 
     async def register(source: SourceFile) -> int:
         return numbers.setdefault(source, -len(numbers) - 1)  # no number of the ledger's own
 
-    found = _Findings()
+    found = _Findings(show)
     async with Intake(inputs, config.settings.source, mapper) as intake:
         await intake.check_headers()
         with Survey(ledger, intake.names) as survey:

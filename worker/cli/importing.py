@@ -16,6 +16,7 @@ from yarl import URL
 
 from worker.api import Api
 from worker.cli import Window
+from worker.cli.repairing import find_rows
 from worker.cli.windowing import hours_of
 from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger, say, shown, tell
 from worker.config import Config, is_loopback
@@ -37,7 +38,7 @@ from worker.report import Account, as_json, as_text, duration
 from worker.rowqueue import RowQueue
 from worker.schedule import Hours, Schedule
 from worker.screen import Moment, News, show
-from worker.source import Input, find_inputs
+from worker.source import Input
 from worker.stopping import Stop, Thresholds, heed_signals, ignore_further
 from worker.submit import Submitter
 from worker.traffic import Traffic
@@ -88,9 +89,9 @@ def run_files(
         "run",
         config,
         read_credentials(os.environ),
-        Mapper(settings.mapping, settings.source.key),
+        Mapper(settings.mapping, settings.source.key, maps=settings.map),
         choice,
-        find_inputs(files),
+        find_rows(files, quiet=quiet or json_wanted),
         limit,
         earlier=(State.FAILED,),
         resend=True,

@@ -1,4 +1,4 @@
-"""`status` and `export`: looking at a ledger, beside a run or after it."""
+"""`status`, `failures` and `export`: looking at a ledger, beside a run or after it."""
 
 import csv
 import io
@@ -16,6 +16,8 @@ from worker.errors import ConfigError
 from worker.ledger.view import COLUMNS, Group, InDoubt, Run, View
 from worker.model import Exit, State
 from worker.report import group_lines, printable
+
+_TO_REPAIR = frozenset({State.REJECTED, State.PARKED})
 
 
 def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_wanted: bool) -> int:
@@ -91,6 +93,8 @@ def show_failures(config: Path | None, ledger: Path | None, *, state: str | None
         known = f"{group.code} " if group.code.isdigit() else ""
         tell(printable(f"{group.rows:>7,}  {group.state.replace('_', ' '):<9} {known}{group.reason}"))
         tell(printable(f"{'':>19}for example {shown(group.example)}"))
+    if any(group.state in _TO_REPAIR for group in groups):
+        tell("\nRepair   flex-import export --rejects fix/     original records, reasons beside")
     return Exit.DONE
 
 

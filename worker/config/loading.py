@@ -122,15 +122,23 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
         if known is None:
             yield f"{name}: unknown variable: there is no section [{section}]{_hint(section, Settings.model_fields)}"
             continue
+        if section == "map" and key:  # the keys are the user's own, but a variable's name has no case
+            if "__" in key:
+                whole = name[: name.upper().index("__", len(ENV_PREFIX + "MAP__"))]
+                yield f'{name}: unknown variable: names lose their case; write {whole}=\'{{"Value": "..."}}\''
+            continue
         keys = _keys_of(section)
         if not key:
-            yield f"{name}: unknown variable: it names a section; write {name}__KEY (keys: {', '.join(keys)})"
+            known_keys = ", ".join(keys) or "your own"
+            yield f"{name}: unknown variable: it names a section; write {name}__KEY (keys: {known_keys})"
         elif key.partition("__")[0] not in keys:
             yield f"{name}: unknown variable: [{section}] has no key {key}{_hint(key, keys)}"
 
 
 def _keys_of(section: str) -> Mapping[str, Any]:
     annotation: Any = Settings.model_fields[section].annotation
+    if section == "map":
+        return {}
     model = FieldMapping if section == "mapping" else annotation
     keys: Mapping[str, Any] = model.model_fields
     return keys
@@ -157,8 +165,8 @@ def _describe(
     else:
         origin = str(path) if path else "settings"
     message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] in {"model_type", "model_attributes_type"}:
-        message = f"must be a section: [{section}]"
+    if error["type"] in {"model_type", "model_attributes_type", "dict_type"}:
+        message = f"must be a section: [{'.'.join(location)}]"
     elif error["type"] == "extra_forbidden":
         siblings = _keys_of(section) if key and section in Settings.model_fields else Settings.model_fields
         message = f"unknown key{_hint(key or section, siblings)}"

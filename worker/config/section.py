@@ -234,6 +234,7 @@ class Settings(BaseSettings):
     doubt: Doubt = Doubt()
     source: Source = Source()
     mapping: FieldMapping | None = None
+    map: dict[str, dict[str, str]] = {}
     ledger: Ledger = Ledger()
     stop: Stop = Stop()
     log: Log = Log()

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from worker.errors import LedgerError
+from worker.ledger import SourceFile
 from worker.ledger.opening import open_readonly
 
 COLUMNS = (
@@ -68,6 +69,17 @@ WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed') A
 ORDER BY rows.id
 """
 
+_REJECTS = """
+SELECT source_id, line, key, state, code, reason, record FROM (
+    SELECT source_id, line, key, state, code, reason, record, run_id
+    FROM rows LEFT JOIN payloads ON row_id = rows.id
+    WHERE state IN ('rejected', 'parked', 'failed') AND state NOT IN ('created', 'existed')
+    UNION ALL
+    SELECT source_id, line, key, 'rejected', code, reason || coalesce(': ' || detail, ''), record, run_id
+    FROM findings WHERE kind = 'rejected' AND superseded_by IS NULL
+) WHERE :run IS NULL OR run_id = :run ORDER BY source_id, line, run_id
+"""
+
 
 class Group(NamedTuple):
     """Rows that need something for the same reason. example: `path:line` of one of them."""
@@ -90,6 +102,18 @@ class InDoubt(NamedTuple):
     type: str
     reason: str
     candidates: tuple[str, ...]
+
+
+class Reject(NamedTuple):
+    """A row that waits for a repair. record: as it stood in its input, line end included; None when it is gone."""
+
+    source: int
+    line: int
+    key: str | None
+    state: str
+    code: str
+    reason: str
+    record: str | None
 
 
 class Run(NamedTuple):
@@ -187,3 +211,17 @@ class View:
         with self._reading() as connection:
             for query in queries:
                 yield from connection.execute(query, values)
+
+    def rejects(self, run: int | None = None) -> Generator[Reject, None, None]:
+        """Yield what is rejected, here or by the API, parked or failed, input by input and in the order of lines.
+
+        run: only what this run brought to its state, and of its local rejections those that still stand.
+        """
+        with self._reading() as connection:
+            yield from map(Reject._make, connection.execute(_REJECTS, {"run": run}))
+
+    def source(self, number: int) -> SourceFile:
+        """Return an input that a row or a finding names."""
+        query = "SELECT path, format, encoding, delimiter, header FROM sources WHERE id = ?"
+        with self._reading() as connection:
+            return SourceFile._make(connection.execute(query, (number,)).fetchone())

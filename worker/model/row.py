@@ -67,6 +67,11 @@ class Row(NamedTuple):
     text: str
     number: int = 0
 
+    @property
+    def path(self) -> str:
+        """Where its create is posted to [card]."""
+        return f"/v1/Interactions/{self.interaction_sid}/Channels/{self.channel_sid}/Participants"
+
 
 class Misfit(NamedTuple):
     """One record that cannot become a row, for a reason found here. Recomputed at every reading, never a barrier."""

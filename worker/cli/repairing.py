@@ -1,0 +1,90 @@
+"""`export --rejects`, and how its folder is read when it is given to `run` or `check`."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+from worker.cli.wiring import configure, say, shown, tell
+from worker.errors import ConfigError, SourceError
+from worker.ledger.view import View
+from worker.model import Exit
+from worker.rejects import REASONS, REASONS_SUFFIX, Written, write_rejects
+from worker.report import printable
+from worker.source import Input, find_inputs
+
+_NAMED_ROWS = 3
+
+
+def export_rejects(config: Path | None, ledger: Path | None, *, folder: str, run: int | None) -> int:
+    """Write the records that wait for a repair into a folder, as they were; returns exit code 0.
+
+    Raises ConfigError for a folder that is none, cannot be written or has such files, LedgerRefusedError without a
+    ledger.
+    """
+    if not folder:
+        raise ConfigError("--rejects: is empty: is a variable not set?")
+    if folder == "-" or (os.path.lexists(folder) and not Path(folder).is_dir()):
+        raise ConfigError(f"--rejects: {folder}: is no folder; name one, or one that is to be made")
+    path = configure(config, ledger, {}).ledger_path
+    with View(path) as view, closing(view.rejects(run)) as rejects:
+        written = write_rejects(Path(folder), rejects, view.source)
+    tell(printable("\n".join(_lines(folder, written))))
+    return Exit.DONE
+
+
+def _lines(folder: str, written: Sequence[Written]) -> list[str]:
+    if not written:
+        return ["nothing is rejected, parked or failed: no files were made"]
+    lines = [_line(one) for one in written]
+    if failed := sum(one.failed for one in written):
+        lines += ["", f"{failed:,} of them failed: the next run sends those again as they are; do not change them"]
+    if missing := sum(one.missing for one in written):
+        places = [f"{shown(one.source.path)}:{line}" for one in written for line in one.missing_lines]
+        more = ", …" if missing > len(places[:_NAMED_ROWS]) else ""
+        lines += [
+            "",
+            f"{missing:,} rows could not be written, as the ledger has their records no more; the reasons",
+            f"have them without a record: {', '.join(places[:_NAMED_ROWS])}{more}",
+        ]
+    suffixes = sorted({one.path.suffix for one in written if one.path})
+    if suffixes:
+        patterns = " ".join(f"{shlex.quote(str(Path(folder)))}/*{suffix}" for suffix in suffixes)
+        lines += [
+            "",
+            f"Repair  these records; what is wrong with each stands beside them, in *{REASONS_SUFFIX}",
+            f"Next    flex-import run {patterns}",
+        ]
+    return lines
+
+
+def _line(one: Written) -> str:
+    rows = f"{one.records:,} {'row' if one.records == 1 else 'rows'}"
+    source = "stdin" if one.source.path == "-" else shown(one.source.path)
+    return f"{rows:>14}  {shown(str(one.path or one.reasons))}   of {source}"
+
+
+def find_rows(files: Sequence[str], *, quiet: bool) -> list[Input]:
+    """Return the inputs, as `find_inputs` does, without the reasons that `export --rejects` puts beside its files.
+
+    So `run fix/*.csv` means the records. Says what is left out, unless quiet. Raises SourceError.
+    """
+    found = find_inputs(files)
+    reasons = [one for one in found if _holds_reasons(one)]
+    rows = [one for one in found if one not in reasons]
+    if not rows:
+        raise SourceError(f"{reasons[0].name}: holds reasons, not rows; name the file that it stands beside")
+    if reasons and not quiet:
+        more = f" and {len(reasons) - 1:,} more" if reasons[1:] else ""
+        say(f"left out: {shown(reasons[0].name)}{more}: reasons of `export --rejects`, not rows")
+    return rows
+
+
+def _holds_reasons(source: Input) -> bool:
+    if source.path is None or not source.path.name.endswith(REASONS_SUFFIX):
+        return False
+    head = ",".join(REASONS).encode()
+    with suppress(OSError), source.path.open("rb") as stream:  # whoever reads it next says what is wrong with it
+        return stream.read(len(head) + 1).rstrip() == head
+    return False

@@ -1,0 +1,167 @@
+"""Filters: what a template does to a column's text on its way, as in `{Kind | trim | map:kind}`. Pure, no IO.
+
+Whatever is wrong with a filter itself shows when the template is parsed; a row can only have a value that a map does
+not know. An empty text stays empty in all of them but `default`, so that an empty column is still an empty one.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from worker.errors import ConfigError
+
+Maps = Mapping[str, Mapping[str, str]]
+"""The value maps of the config: name → value → what becomes of it."""
+
+FALLBACK = "*"
+"""The key of a map that stands for every value that is not in it."""
+
+_WHATSAPP = "whatsapp:"
+_NAMED_VALUES = 10
+
+Apply = Callable[[str], str]
+
+
+class UnknownValueError(ValueError):
+    """A row's value is in no map; the message names the column and the values that are, never the row's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One step between a column and its place. apply: raises UnknownValueError, for a map."""
+
+    name: str
+    arguments: tuple[str, ...]
+    apply: Apply = field(compare=False, repr=False)
+
+    @property
+    def source(self) -> str:
+        """The filter as a template has it."""
+        return ":".join((self.name, *(_quoted(argument) for argument in self.arguments)))
+
+
+class _Place(NamedTuple):
+    """What a filter may have to know. where: the template's key path. column: whose text comes in."""
+
+    where: str
+    column: str
+    maps: Maps
+
+
+def make_filter(name: str, arguments: Sequence[str], *, where: str, column: str, maps: Maps) -> Filter:
+    """Return the filter of this name. Raises ConfigError, naming where, for one that is not written right."""
+    if name not in _KINDS:
+        aside = '; a column with | in its name is written in quotes: {"a|b"}'
+        raise ConfigError(f'{where}: there is no filter "{name}"{_hint(name, _KINDS, "filters", aside)}')
+    usage, build = _KINDS[name]
+    if len(arguments) != usage.count(":"):
+        raise ConfigError(f"{where}: filter {name} has {_arguments(len(arguments))}; it is written {usage}")
+    return Filter(name, tuple(arguments), build(arguments, _Place(where, column, maps)))
+
+
+def _trim(_: Sequence[str], __: _Place) -> Apply:
+    return str.strip
+
+
+def _lower(_: Sequence[str], __: _Place) -> Apply:
+    return str.lower
+
+
+def _upper(_: Sequence[str], __: _Place) -> Apply:
+    return str.upper
+
+
+def _default(arguments: Sequence[str], _: _Place) -> Apply:
+    (default,) = arguments
+    return lambda text: text or default
+
+
+def _prefix(arguments: Sequence[str], _: _Place) -> Apply:
+    (prefix,) = arguments
+    return lambda text: prefix + text if text else ""
+
+
+def _whatsapp(_: Sequence[str], __: _Place) -> Apply:
+    return lambda text: _WHATSAPP + text if text and not text.startswith(_WHATSAPP) else text
+
+
+def _map(arguments: Sequence[str], place: _Place) -> Apply:
+    (name,) = arguments
+    if name not in place.maps:
+        aside = f"; it is a section [map.{name}]"
+        raise ConfigError(f'{place.where}: there is no map "{name}"{_hint(name, place.maps, "maps", aside)}')
+    values = {"": "", **place.maps[name]}
+    known = _listed([value for value in place.maps[name] if value]) or "none"
+    refusal = f'column "{place.column}" has a value that map.{name} does not know (known: {known})'
+
+    def apply(text: str) -> str:
+        found = values.get(text, values.get(FALLBACK))
+        if found is None:
+            raise UnknownValueError(refusal)
+        return found
+
+    return apply
+
+
+def _split(arguments: Sequence[str], place: _Place) -> Apply:
+    separator, number = arguments
+    if not separator:
+        raise ConfigError(f"{place.where}: filter split has an empty separator; it is written split:SEP:N")
+    if not re.fullmatch("[1-9][0-9]{0,5}", number):
+        raise ConfigError(f'{place.where}: filter split counts parts from 1; "{number}" is no number of a part')
+    index = int(number) - 1
+
+    def apply(text: str) -> str:
+        parts = text.split(separator, index + 1)
+        return parts[index] if index < len(parts) else ""
+
+    return apply
+
+
+def _digits(_: Sequence[str], __: _Place) -> Apply:
+    def apply(text: str) -> str:
+        digits = [character for character in text if character.isdecimal()]
+        plus = "+" if digits and "+" in text[: text.index(digits[0])] else ""
+        return plus + "".join(str(int(digit)) for digit in digits)  # those of other scripts as 0 to 9
+
+    return apply
+
+
+_KINDS: dict[str, tuple[str, Callable[[Sequence[str], _Place], Apply]]] = {
+    # how each is written, one argument for each colon, and what makes it
+    "trim": ("trim", _trim),
+    "lower": ("lower", _lower),
+    "upper": ("upper", _upper),
+    "default": ("default:TEXT", _default),
+    "prefix": ("prefix:TEXT", _prefix),
+    "whatsapp": ("whatsapp", _whatsapp),
+    "map": ("map:NAME", _map),
+    "split": ("split:SEP:N", _split),
+    "digits": ("digits", _digits),
+}
+
+USAGES = tuple(usage for usage, _ in _KINDS.values())
+"""How each filter is written."""
+
+
+def _quoted(argument: str) -> str:
+    plain = argument and not re.search(r'[\s{}|:"]', argument)
+    return argument if plain else '"' + argument.replace('"', '""') + '"'
+
+
+def _arguments(count: int) -> str:
+    return f"{count or 'no'} argument{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_VALUES
+    return ", ".join(names[:_NAMED_VALUES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _hint(word: str, known: Iterable[str], plural: str, aside: str) -> str:
+    names = list(known)
+    if close := difflib.get_close_matches(word, names, n=1):
+        return f' (did you mean "{close[0]}"?)'
+    return f" ({plural}: {', '.join(names) or 'none'}{aside})"

@@ -1,0 +1,188 @@
+"""Records that wait for a repair, written back as they stood in their input, with the reasons beside them.
+
+One file for each input, with its header, in its encoding and with its line ends, so that the repaired file is an input
+again. Streams: only one record is in memory at a time.
+"""
+
+import codecs
+import csv
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count, groupby
+from operator import attrgetter
+from pathlib import Path, PurePath
+from typing import BinaryIO, NamedTuple
+
+from worker.errors import ConfigError, LedgerError
+from worker.ledger import SourceFile
+from worker.ledger.view import Reject
+
+REASONS = ("record", "line", "key", "state", "code", "reason")
+"""The columns of a file of reasons. record: the number of the record in the file of rejects; empty when it is gone."""
+
+REASONS_SUFFIX = ".reasons.csv"
+
+_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
+_SUFFIXES = {
+    # what tells the format when the file is read; the first one where an input's name does not
+    "csv": (".csv", ".tsv", ".txt"),
+    "ndjson": (".ndjson", ".jsonl", ".json"),
+}
+_LINE_ENDS = {"csv": ("\r\n", "\n", "\r"), "ndjson": ("\r\n", "\n")}  # a carriage return alone is a space in JSON
+_STEM_BYTES = 200
+_NAMED_LINES = 3
+
+
+class Written(NamedTuple):
+    """What was written for one input.
+
+    path: None when not one record was left. records: in that file; failed: those of them that the next run sends by
+    itself. missing: rows whose record is gone; missing_lines: of the first few.
+    """
+
+    source: SourceFile
+    path: Path | None
+    reasons: Path
+    records: int
+    failed: int
+    missing: int
+    missing_lines: tuple[int, ...]
+
+
+def write_rejects(folder: Path, rejects: Iterable[Reject], describe: Callable[[int], SourceFile]) -> list[Written]:
+    """Write rejects, which come input by input, into a folder that is made when it is missing; all files or none.
+
+    describe: an input's number → the input. Raises ConfigError for a file that exists already (it may hold repairs) or
+    cannot be written, LedgerError for an encoding that the records do not fit in. Without rejects nothing is made.
+    """
+    parts: list[tuple[Path, Path]] = []
+    written: list[Written] = []
+    taken: set[str] = set()
+    with _explained(folder):
+        try:
+            for number, group in groupby(rejects, key=attrgetter("source")):
+                source = describe(number)
+                path, reasons = (folder / name for name in _names(source, taken))
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                records_part, reasons_part = _part(path, parts), _part(reasons, parts)
+                done = _write(source, group, records_part, reasons_part)
+                if not done.records:
+                    parts.remove((records_part, path))
+                    records_part.unlink()
+                written.append(done._replace(path=path if done.records else None, reasons=reasons))
+            for part, path in parts:
+                _refuse_existing(path)
+                part.rename(path)
+        finally:
+            for part, _ in parts:
+                part.unlink(missing_ok=True)
+    return written
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigError(f"--rejects: {folder}: cannot be written: {exc.strerror}") from exc
+
+
+def _part(path: Path, parts: list[tuple[Path, Path]]) -> Path:
+    """Make the temporary file that is to get this name, readable for its owner only."""
+    _refuse_existing(path)
+    descriptor, name = tempfile.mkstemp(".part", ".rejects-", path.parent)
+    os.close(descriptor)
+    parts.append((Path(name), path))
+    return Path(name)
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise ConfigError(
+            f"--rejects: {path}: exists already and may hold repairs; move it away, or name another folder"
+        )
+
+
+def _names(source: SourceFile, taken: set[str]) -> tuple[str, str]:
+    """Return the names of an input's two files, which no other input of this export has."""
+    name = PurePath("stdin" if source.path == "-" else source.path).name
+    if PurePath(name).suffix.lower() in _COMPRESSED:
+        name = PurePath(name).stem
+    suffixes = _SUFFIXES[source.format]
+    stem, suffix = PurePath(name).stem, PurePath(name).suffix
+    if suffix.lower() not in suffixes:
+        stem, suffix = name, suffixes[0]
+    stem = stem.lstrip(".").encode()[:_STEM_BYTES].decode(errors="ignore") or "rejects"  # a * does not match .hidden
+    names = stem + suffix, stem + REASONS_SUFFIX
+    numbers = count(2)
+    while taken & {name.casefold() for name in names}:  # on many a disk A.csv is a.csv
+        numbered = f"{stem}-{next(numbers)}"
+        names = numbered + suffix, numbered + REASONS_SUFFIX
+    taken |= {name.casefold() for name in names}
+    return names
+
+
+def _write(source: SourceFile, group: Iterable[Reject], records_part: Path, reasons_part: Path) -> Written:
+    records = failed = missing = 0
+    lines: list[int] = []
+    with records_part.open("wb") as binary, reasons_part.open("w", encoding="utf-8", newline="") as text:
+        out = _Records(binary, source)
+        reasons = csv.writer(text, lineterminator="\n")
+        reasons.writerow(REASONS)
+        for reject in group:
+            if reject.record is None:
+                missing += 1
+                lines += [reject.line] * (len(lines) < _NAMED_LINES)
+            else:
+                records += 1
+                failed += reject.state == "failed"
+                out.put(reject.record)
+            number = "" if reject.record is None else records
+            reasons.writerow((number, reject.line, reject.key, reject.state, reject.code, reject.reason))
+        out.end()
+    return Written(source, records_part, reasons_part, records, failed, missing, tuple(lines))
+
+
+class _Records:
+    """A file that takes records as they were. A record without a line end gets one only when another one follows."""
+
+    def __init__(self, stream: BinaryIO, source: SourceFile) -> None:
+        self._stream = stream
+        self._source = source
+        self._ends = _LINE_ENDS[source.format]
+        self._usual_end = ""
+        self._before = ""
+        encoding = source.encoding
+        with self._fitting():
+            if source.format == "ndjson" and codecs.lookup(encoding).name == "utf-8-sig":
+                encoding = "utf-8"  # the mark was read if it was there; JSON should have none [RFC 8259, 8.1]
+            self._encode = codecs.getincrementalencoder(encoding)().encode
+        if source.header:
+            self.put(source.header)
+
+    def put(self, text: str) -> None:
+        """Write the header or the next record."""
+        if self._before and not self._end_of(self._before):
+            text = (self._usual_end or self._end_of(text) or "\n") + text
+        self._usual_end = self._usual_end or self._end_of(text)
+        self._before = text
+        with self._fitting():
+            self._stream.write(self._encode(text))
+
+    def end(self) -> None:
+        """Write what the encoding wants at its end."""
+        with self._fitting():
+            self._stream.write(self._encode("", final=True))
+
+    def _end_of(self, text: str) -> str:
+        return next((end for end in self._ends if text.endswith(end)), "")
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        try:
+            yield
+        except (UnicodeError, LookupError) as exc:
+            source = self._source
+            raise LedgerError(f"{source.path}: its records cannot be written as {source.encoding}: {exc}") from exc
