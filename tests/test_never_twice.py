@@ -201,7 +201,7 @@ class Imports(RuleBasedStateMachine):
 
 TestImports = pytest.mark.timeout(300)(Imports.TestCase)
 TestImports.settings = settings(
-    max_examples=150,
+    max_examples=60,
     stateful_step_count=15,
     deadline=None,
     report_multiple_bugs=False,

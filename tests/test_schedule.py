@@ -22,7 +22,7 @@ from worker.timetable import Timetable
 from worker.traffic import Traffic
 
 MONDAY = datetime(2026, 3, 2, 21, 0, tzinfo=UTC)
-NIGHTS = ("Mon-Fri 06:00-22:00 0", "22:00-06:00 6")
+EVENINGS = ("21:20-21:10 0", "21:10-21:20 6")
 
 
 class Evening:
@@ -87,16 +87,16 @@ def at(text: str) -> datetime:
 
 @virtual_time
 async def test_a_run_that_waits_sleeps_through_closed_hours_and_keeps_their_rate() -> None:
-    """Nothing before ten; six a second at night; nothing from six on until the next evening."""
-    evening = Evening(*NIGHTS, wait=True)
+    """Nothing before ten past nine; six a second for ten minutes; nothing more until the next evening."""
+    evening = Evening(*EVENINGS, wait=True)
     async with evening.kept():
-        assert evening.traffic.held_by == "closed hours until Mon 22:00"
-        assert await evening.leave() >= at("Mon 22:00")
-        assert evening.wall() < at("Mon 22:00").timestamp() + 2
+        assert evening.traffic.held_by == "closed hours until Mon 21:10"
+        assert await evening.leave() >= at("Mon 21:10")
+        assert evening.wall() < at("Mon 21:10").timestamp() + 2
         assert evening.traffic.creates.rate == 6
-        assert evening.schedule.ends_at == at("Tue 06:00")
-        await anyio.sleep(8 * 3600 + 2)
-        assert evening.traffic.held_by == "closed hours until Tue 22:00"
+        assert evening.schedule.ends_at == at("Mon 21:20")
+        await anyio.sleep(602)
+        assert evening.traffic.held_by == "closed hours until Tue 21:10"
     assert [change.event for change in evening.changes] == ["hours.closed", "hours.opened", "hours.closed"]
     assert evening.reasons == []
 
@@ -104,49 +104,49 @@ async def test_a_run_that_waits_sleeps_through_closed_hours_and_keeps_their_rate
 @virtual_time
 async def test_a_run_that_does_not_wait_drains_when_the_hours_close() -> None:
     """To the second, and no request leaves after it."""
-    evening = Evening("22:00-06:00 0")
+    evening = Evening("21:05-06:00 0")
     async with evening.kept():
         await evening.stop.draining.wait()
-        assert at("Mon 22:00").timestamp() <= evening.wall() < at("Mon 22:00").timestamp() + 0.1
-    assert evening.reasons == ["stopped at 22:00, as the timetable says"]
+        assert at("Mon 21:05").timestamp() <= evening.wall() < at("Mon 21:05").timestamp() + 0.1
+    assert evening.reasons == ["stopped at 21:05, as the timetable says"]
     assert evening.told == evening.stop.causes
 
 
 @virtual_time
 async def test_no_request_leaves_between_the_closing_and_its_being_noticed() -> None:
     """The schedule looks every second; the traffic looks at the wall clock for each request."""
-    evening = Evening("22:00-23:00 0", wait=True)
+    evening = Evening("22:00-22:05 0", wait=True)
     async with evening.kept():
         evening.ahead = timedelta(minutes=59, seconds=59.9)
         await anyio.sleep(0.2)
         assert evening.traffic.is_held
-        assert await evening.leave() >= at("Mon 23:00")
+        assert await evening.leave() >= at("Mon 22:05")
 
 
 @virtual_time
 async def test_a_clock_that_is_set_back_opens_nothing_twice() -> None:
     """Hours are the wall clock's: set back, they are closed again."""
-    evening = Evening(*NIGHTS, wait=True)
+    evening = Evening(*EVENINGS, wait=True)
     async with evening.kept():
         await evening.leave()
         evening.ahead = timedelta(hours=-2)
         await anyio.sleep(2)
-        assert evening.traffic.held_by == "closed hours until Mon 22:00"
+        assert evening.traffic.held_by == "closed hours until Mon 21:10"
 
 
 @virtual_time
 async def test_the_end_that_was_set_drains() -> None:
     """--until at its time, --max-duration after its time."""
-    evening = Evening(until=at("Tue 06:00"))
+    evening = Evening(until=at("Mon 21:30"))
     async with evening.kept():
         await evening.stop.draining.wait()
-        assert evening.wall() == pytest.approx(at("Tue 06:00").timestamp(), abs=0.1)
-    assert evening.reasons == ["stopped at 06:00, as --until says"]
-    evening = Evening(seconds=7200)
+        assert evening.wall() == pytest.approx(at("Mon 21:30").timestamp(), abs=0.1)
+    assert evening.reasons == ["stopped at 21:30, as --until says"]
+    evening = Evening(seconds=720)
     begin = anyio.current_time()
     async with evening.kept():
         await evening.stop.draining.wait()
-        assert anyio.current_time() - begin == pytest.approx(7200, abs=0.1)
+        assert anyio.current_time() - begin == pytest.approx(720, abs=0.1)
     assert evening.reasons == ["stopped after as long as --max-duration says"]
 
 
@@ -182,13 +182,13 @@ async def test_orders_hold_cap_and_drain() -> None:
 
 @virtual_time
 async def test_the_least_of_the_limits_holds() -> None:
-    """Configured 15, ordered 10, the timetable 6 at night: each holds while it is the least."""
-    evening = Evening("22:00-06:00 6")
+    """Configured 15, ordered 10, the timetable 6 later on: each holds while it is the least."""
+    evening = Evening("21:05-06:00 6")
     async with evening.kept():
         evening.orders = [Order(1, "rate", 10.0, "ann@host")]
         await anyio.sleep(2)
         assert evening.traffic.creates.rate == 10
-        await anyio.sleep(3600)
+        await anyio.sleep(300)
         assert evening.traffic.creates.rate == 6
         evening.orders = [Order(2, "rate", 3.0, "ann@host")]
         await anyio.sleep(2)
