@@ -201,7 +201,6 @@ class Reconciler:
         self._on_refused = on_refused
         self._refused = ""
         self._missing: set[str] | None = set()
-        self.lists = 0
 
     @property
     def wants_baselines(self) -> bool:
@@ -234,10 +233,6 @@ class Reconciler:
             return NotCreated(evidence.sids)
         return Later(self._next(doubt))
 
-    def first_look(self, doubt: Doubt) -> float:
-        """Return when to look for the first time."""
-        return doubt.since + FIRST_LOOKS[0]
-
     def _next(self, doubt: Doubt) -> float:
         settled = doubt.since + self._settings.settle_seconds
         return min(doubt.since + FIRST_LOOKS[doubt.looks], settled) if doubt.looks < len(FIRST_LOOKS) else settled
@@ -253,7 +248,6 @@ class Reconciler:
         deadline = self._traffic.active() + self._retry.budget_seconds
         failures = looks = 0
         while not self._refused and not self._draining.is_set():
-            self.lists += 1
             try:
                 listing = await self._ask(row)
             except WithdrawnError:
