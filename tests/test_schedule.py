@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes import free_traffic
 from tests.virtual_clock import settle, virtual_time
-from worker.cli import Window
+from worker.cli.parameter import Window
 from worker.cli.windowing import hours_of
 from worker.config import Limits
 from worker.errors import ClosedError, ConfigError, LedgerError

@@ -8,13 +8,25 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from worker import __version__
+from worker.cli.parameter import (
+    ANY_TIME,
+    BaseUrl,
+    Concurrency,
+    ConfigFile,
+    Files,
+    Json,
+    LedgerFile,
+    Quiet,
+    Rate,
+    Window,
+    flag,
+)
 from worker.errors import ClosedError, ConfigError, LedgerHeldError, WorkerError
 from worker.model import Exit, State
 
@@ -37,39 +49,6 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,  # `call` says so
 )
-
-Files = Annotated[list[str], Parameter(help="CSV or NDJSON files (also .gz, .bz2, .xz, .zst), globs, or - for stdin.")]
-ConfigFile = Annotated[
-    Path | None, Parameter(name="--config", help="Settings; else $FLEX_IMPORT_CONFIG, else ./config.toml.")
-]
-LedgerFile = Annotated[Path | None, Parameter(name="--ledger", help="The ledger; else ledger.path of the config.")]
-
-
-def _flag(text: str, *names: str) -> Parameter:
-    return Parameter(name=names or None, negative="", show_default=False, help=text)
-
-
-Quiet = Annotated[bool, _flag("Print nothing when all is well.", "--quiet", "-q")]
-Json = Annotated[bool, _flag("Print the result as one JSON object.", "--json")]
-
-
-Rate = Annotated[str | None, Parameter(help="Requests a second at most: 15, 900/m, inf.")]
-Concurrency = Annotated[int | None, Parameter(help="Requests in flight at most.")]
-BaseUrl = Annotated[str | None, Parameter(help="Another address of the API: an emulator's, a proxy's.")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The options about time, as they are on the command line."""
-
-    until: Annotated[str | None, Parameter(help="Stop at this time: 06:00, or 2026-03-04T06:00.")] = None
-    max_duration: Annotated[str | None, Parameter(help="Stop after so long: 2h, 90m.")] = None
-    wait: Annotated[bool, _flag("Sleep through closed hours.")] = False
-    ignore_timetable: Annotated[bool, _flag("Send in closed hours, too.")] = False
-
-
-ANY_TIME = Window()
 
 
 @app.command(group=IMPORT)
@@ -105,10 +84,10 @@ def run(
     concurrency: Concurrency = None,
     limit: Annotated[int | None, Parameter(help="Stop after sending this many rows.")] = None,
     base_url: BaseUrl = None,
-    new_ledger: Annotated[bool, _flag("Make the ledger; refused when there is one.")] = False,
-    yes: Annotated[bool, _flag("Do not ask.", "--yes", "-y")] = False,
-    accept_target: Annotated[bool, _flag("Go on although the ledger belongs to another target.")] = False,
-    accept_new_keys: Annotated[bool, _flag("Go on although rows get other keys than before.")] = False,
+    new_ledger: Annotated[bool, flag("Make the ledger; refused when there is one.")] = False,
+    yes: Annotated[bool, flag("Do not ask.", "--yes", "-y")] = False,
+    accept_target: Annotated[bool, flag("Go on although the ledger belongs to another target.")] = False,
+    accept_new_keys: Annotated[bool, flag("Go on although rows get other keys than before.")] = False,
     window: Window = ANY_TIME,
     quiet: Quiet = False,
     json: Json = False,
@@ -200,7 +179,7 @@ def resolve(
     ledger: LedgerFile = None,
     base_url: BaseUrl = None,
     created: Annotated[str | None, Parameter(help="It exists, and this is its sid.")] = None,
-    not_created: Annotated[bool, _flag("It does not exist; the next run sends it.")] = False,
+    not_created: Annotated[bool, flag("It does not exist; the next run sends it.")] = False,
     file: Annotated[Path | None, Parameter(name="--from", help="A CSV with the columns key and sid.")] = None,
 ) -> int:
     """Record your decision about rows in doubt, by key or the beginning of one.
@@ -295,7 +274,7 @@ def emulator(
     rate: Annotated[float | None, Parameter(help="Creates a second before it answers 429 (45780).")] = None,
     concurrency: Annotated[int | None, Parameter(help="Requests at once before it answers 429 (20429).")] = None,
     faults: Annotated[float, Parameter(help="Share of creates that go wrong, in all ways it knows.")] = 0.0,
-    forget: Annotated[bool, _flag("Keep counters only, so that millions of rows need no memory.")] = False,
+    forget: Annotated[bool, flag("Keep counters only, so that millions of rows need no memory.")] = False,
 ) -> int:
     """Serve a Flex API on this machine, for trying things out.
 

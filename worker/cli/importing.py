@@ -15,7 +15,7 @@ import structlog
 from yarl import URL
 
 from worker.api import Api
-from worker.cli import Window
+from worker.cli.parameter import Window
 from worker.cli.repairing import find_rows
 from worker.cli.windowing import hours_of
 from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger, say, shown, tell

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from worker.cli import Window
+from worker.cli.parameter import Window
 from worker.config import Limits
 from worker.errors import ClosedError, ConfigError
 from worker.schedule import Hours

@@ -155,8 +155,8 @@ class Survey:
 
 
 def _misfit(misfit: Misfit) -> Finding:
-    code, reason = misfit.problem
-    return Finding("rejected", misfit.source, misfit.line, misfit.key, code, reason, misfit.text)
+    code, reason, detail = misfit.problem
+    return Finding("rejected", misfit.source, misfit.line, misfit.key, code, reason, misfit.text, detail)
 
 
 def _marks(keys: Iterable[str]) -> str:

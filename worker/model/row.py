@@ -28,10 +28,15 @@ class State(StrEnum):
 
 
 class Problem(NamedTuple):
-    """Why a row is rejected before it is sent: a stable code, and a sentence that names every bad field."""
+    """Why a row is rejected before it is sent: a stable code, and a sentence that names every bad field.
+
+    reason: the same for all records with this problem, never with a value. detail: this record's own part, its values
+    masked.
+    """
 
     code: str
     reason: str
+    detail: str | None = None
 
 
 class Record(NamedTuple):
@@ -54,6 +59,7 @@ class Row(NamedTuple):
     key: what makes it the same row in any file. fingerprint: 16 bytes, the digest of the canonical request. body: the
     form-encoded request body. source: the number of the input in this ledger; line and text: as in `Record`.
     number: the row's own number in the ledger when it was taken from there, 0 when it was read from an input.
+    warnings: what about it is unusual enough to be said, though it is sent; the same sentence for all such rows.
     """
 
     key: str
@@ -66,6 +72,7 @@ class Row(NamedTuple):
     body: bytes
     text: str
     number: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:

@@ -1,57 +1,26 @@
 """From a record to a request: the mapping, the rules that are certain, and the key. Pure, no IO.
 
-What is certain is checked here (sids, type, JSON); what only the service can know is left to the service. Reasons
-name fields and rules, never values: values can be people's names and addresses.
+This is the door of its room: `request` has the rules, the digest and the form, `document` reads JSON. What is certain
+is checked here (sids, type, JSON); what only the service can know is left to the service. Reasons name fields and
+rules, never values: values can be people's names and addresses.
 """
 
 import difflib
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from hashlib import blake2b
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from yarl import URL
+from pydantic import ValidationError
 
 from worker.config import FieldMapping
 from worker.errors import ConfigError
 from worker.filter import Maps, UnknownValueError
 from worker.model import Misfit, Problem, Record, Row
+from worker.payload.document import TOO_DEEP, document
+from worker.payload.request import CANONICAL_VERSION, FIELDS, JSON_FIELDS, RULES, Request, digest, form, validate
 from worker.template import Template, parse
 
-CANONICAL_VERSION = 1
-"""Part of every digest: a new way of writing requests canonically makes new keys, and the ledger is bound to it."""
-
-FIELDS = ("interaction_sid", "channel_sid", "type", "media_properties", "routing_properties")
-_JSON_FIELDS = ("media_properties", "routing_properties")
-
-_RULES = {
-    "interaction_sid": "must be KD and 32 hexadecimal digits",
-    "channel_sid": "must be UO and 32 hexadecimal digits",
-    "type": "must be agent, customer, supervisor, external or unknown",
-    "media_properties": "must be a JSON object",
-    "routing_properties": "must be a JSON object",
-}
-
-
-_OUT_OF_RANGE = "has a number that JSON cannot hold"
-_TOO_DEEP = "is nested too deeply"
-
-
-class Request(BaseModel):
-    """The fields of one create, with the rules that the API documents [card]."""
-
-    model_config = ConfigDict(frozen=True)
-
-    interaction_sid: Annotated[str, Field(pattern=r"^KD[0-9a-fA-F]{32}\z")]
-    channel_sid: Annotated[str, Field(pattern=r"^UO[0-9a-fA-F]{32}\z")]
-    type: Literal["agent", "customer", "supervisor", "external", "unknown"]
-    media_properties: dict[str, Any]
-    routing_properties: dict[str, Any] | None = None
-
-
-_validate = Request.__pydantic_validator__.validate_python
+__all__ = ["CANONICAL_VERSION", "FIELDS", "Mapper"]
 
 
 class Mapper:
@@ -98,7 +67,7 @@ class Mapper:
         for path, wanted in self._wanted():
             if wanted not in present:
                 raise ConfigError(f'{where}: there is no column "{wanted}", which {path} reads{_hint(wanted, present)}')
-        for field in _JSON_FIELDS:
+        for field in JSON_FIELDS:
             if field not in self._templates and field in present and any(c.startswith(f"{field}.") for c in present):
                 raise ConfigError(f'{where}: "{field}" and "{field}.…" cannot both be columns; keep one form')
         known = {column.partition(".")[0] if _is_field(column) else column for column in present} | set(self._templates)
@@ -148,13 +117,13 @@ class Mapper:
                 key = filled
             request, texts = self._request(values)
             fingerprint = digest(request)
-            body = _form(request.type, texts)
+            body = form(request.type, texts)
         except _UnfitError as unfit:
             return Misfit(key, source, record.line, Problem("invalid", str(unfit)), record.text)
         except UnknownValueError as unknown:  # a field's is one of its errors: this is the key's
             return Misfit(None, source, record.line, Problem("invalid", f"source.key: {unknown}"), record.text)
         except RecursionError:
-            return Misfit(key, source, record.line, Problem("invalid", f"a field {_TOO_DEEP}"), record.text)
+            return Misfit(key, source, record.line, Problem("invalid", f"a field {TOO_DEEP}"), record.text)
         return Row(
             fingerprint.hex() if key is None else key,
             fingerprint,
@@ -179,18 +148,18 @@ class Mapper:
                 if value is None or value == "":
                     if field != "routing_properties":
                         errors[field] = "is missing"
-                elif field in _JSON_FIELDS:
-                    fields[field], texts[field] = _document(value)
+                elif field in JSON_FIELDS:
+                    fields[field], texts[field] = document(value)
                 else:
                     fields[field] = value
             except ValueError as exc:
                 errors[field] = str(exc)
         try:
-            request: Request = _validate(fields)
+            request: Request = validate(fields)
         except ValidationError as exc:
             for error in exc.errors(include_url=False, include_input=False, include_context=False):
                 name = str(error["loc"][0])
-                errors.setdefault(name, _RULES[name])
+                errors.setdefault(name, RULES[name])
             raise _unfit(errors) from None
         if errors:
             raise _unfit(errors)
@@ -203,9 +172,9 @@ class Mapper:
     def _reader(self, field: str) -> Callable[[Mapping[str, Any]], Any]:
         template = self._templates.get(field)
         if template is None:
-            return _nested_reader(field) if field in _JSON_FIELDS else lambda values: values.get(field)
+            return _nested_reader(field) if field in JSON_FIELDS else lambda values: values.get(field)
         if isinstance(template, Template):
-            return template.value if field in _JSON_FIELDS else template.render
+            return template.value if field in JSON_FIELDS else template.render
         parts = template
 
         def read(values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -227,7 +196,7 @@ class Mapper:
 
 def _whole(field: str, template: Template) -> Template:
     """Refuse to build JSON text around a column: a quotation mark in the data would break it, or change its meaning."""
-    if field in _JSON_FIELDS and len(template.pieces) > 1 and template.columns:
+    if field in JSON_FIELDS and len(template.pieces) > 1 and template.columns:
         raise ConfigError(
             f"mapping.{field}: JSON cannot be put together from text and columns; name one column that holds it, or "
             f'write a table: [mapping.{field}] address = "{{email}}"'
@@ -241,95 +210,6 @@ class _UnfitError(Exception):
 
 def _unfit(errors: Mapping[str, str]) -> _UnfitError:
     return _UnfitError("; ".join(f"{name}: {rule}" for name, rule in errors.items()))
-
-
-def digest(request: Request) -> bytes:
-    """Return the 16-byte digest of the canonical request: JSON with sorted keys, no spaces, ASCII only."""
-    canonical = json.dumps(
-        [
-            CANONICAL_VERSION,
-            request.interaction_sid,
-            request.channel_sid,
-            request.type,
-            request.media_properties,
-            request.routing_properties,
-        ],
-        sort_keys=True,
-        separators=(",", ":"),
-    )
-    return blake2b(canonical.encode("ascii"), digest_size=16).digest()
-
-
-def _form(kind: str, texts: Mapping[str, str]) -> bytes:
-    query = {"Type": kind, "MediaProperties": texts["media_properties"]}
-    if "routing_properties" in texts:
-        query["RoutingProperties"] = texts["routing_properties"]
-    return URL.build(query=query).raw_query_string.encode("ascii")
-
-
-def _document(value: Any) -> tuple[dict[str, Any], str]:
-    """Return a JSON object and its text: as it was given, when it came as text, so that nothing in it changes."""
-    if isinstance(value, str):
-        text = value
-        value = _decoded(text)
-    else:
-        text = ""
-    if not isinstance(value, dict):
-        raise ValueError("must be a JSON object")  # noqa: TRY004 - a bad value, not a bad call
-    try:
-        if not text or "\\u" in text:  # an escape can hide half of a pair
-            written = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-            written.encode()
-            text = text or written
-        else:
-            text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("is not valid Unicode: it has half of a surrogate pair") from None
-    except ValueError:
-        raise ValueError(_OUT_OF_RANGE) from None
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-    return value, text
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_integer,
-            object_pairs_hook=_unique,
-        )
-    except json.JSONDecodeError as exc:
-        raise ValueError(f"is not JSON: {exc.msg} at character {exc.pos + 1}") from None
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:  # Python does not read integers of thousands of digits
-        raise ValueError(_OUT_OF_RANGE) from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"is not JSON: {name} is not a JSON value")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(_OUT_OF_RANGE)
-    return number
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("has the same key twice")
-    return found
 
 
 def _nested_reader(field: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -366,7 +246,7 @@ def _place(document: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _is_field(column: str) -> bool:
-    return column in FIELDS or column.partition(".")[0] in _JSON_FIELDS
+    return column in FIELDS or column.partition(".")[0] in JSON_FIELDS
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

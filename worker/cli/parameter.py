@@ -1,0 +1,41 @@
+"""The options that several commands share, as they are on the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Files = Annotated[list[str], Parameter(help="CSV or NDJSON files (also .gz, .bz2, .xz, .zst), globs, or - for stdin.")]
+ConfigFile = Annotated[
+    Path | None, Parameter(name="--config", help="Settings; else $FLEX_IMPORT_CONFIG, else ./config.toml.")
+]
+LedgerFile = Annotated[Path | None, Parameter(name="--ledger", help="The ledger; else ledger.path of the config.")]
+
+
+def flag(text: str, *names: str) -> Parameter:
+    """Return what makes a boolean option without a `--no-` twin."""
+    return Parameter(name=names or None, negative="", show_default=False, help=text)
+
+
+Quiet = Annotated[bool, flag("Print nothing when all is well.", "--quiet", "-q")]
+Json = Annotated[bool, flag("Print the result as one JSON object.", "--json")]
+
+
+Rate = Annotated[str | None, Parameter(help="Requests a second at most: 15, 900/m, inf.")]
+Concurrency = Annotated[int | None, Parameter(help="Requests in flight at most.")]
+BaseUrl = Annotated[str | None, Parameter(help="Another address of the API: an emulator's, a proxy's.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The options about time, as they are on the command line."""
+
+    until: Annotated[str | None, Parameter(help="Stop at this time: 06:00, or 2026-03-04T06:00.")] = None
+    max_duration: Annotated[str | None, Parameter(help="Stop after so long: 2h, 90m.")] = None
+    wait: Annotated[bool, flag("Sleep through closed hours.")] = False
+    ignore_timetable: Annotated[bool, flag("Send in closed hours, too.")] = False
+
+
+ANY_TIME = Window()
