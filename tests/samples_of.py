@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 
-from worker.model import Row
+from worker.model import Draft, Row
 
 
 def sid(prefix: str, number: int | str) -> str:
@@ -25,3 +25,9 @@ def row(number: int, channel: int | None = None, *, key: str | None = None, cont
         body=b"Type=customer&MediaProperties=%7B%7D",
         text=f"record {number}{content}\n",
     )
+
+
+def draft_of(row: Row) -> Draft:
+    """Return what a row was before its form was made."""
+    place = (row.interaction_sid, row.channel_sid, row.type)
+    return Draft(row.key, row.fingerprint, row.source, row.line, *place, "{}", None, row.text)

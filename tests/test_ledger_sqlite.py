@@ -297,7 +297,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "foreign": (foreign, "is a database of something else"),
     "foreign without tables": (foreign_without_tables, "is a database of something else"),
     "blank": (blank_database, "is empty, so it is no ledger"),
-    "newer": (newer, r"newer flex-import \(schema 99, this one knows 3\); use that version"),
+    "newer": (newer, rf"newer flex-import \(schema 99, this one knows {len(MIGRATIONS)}\); use that version"),
 }
 
 
@@ -747,7 +747,8 @@ def test_what_the_disk_says_is_an_error_of_the_ledger(
 
 # ---- versions -------------------------------------------------------------------------------------------------------
 
-FOURTH = "ALTER TABLE rows ADD COLUMN colour TEXT; CREATE TABLE colours (id INTEGER PRIMARY KEY) STRICT"
+NOW = len(MIGRATIONS)
+NEXT = "ALTER TABLE rows ADD COLUMN colour TEXT; CREATE TABLE colours (id INTEGER PRIMARY KEY) STRICT"
 
 
 def old_ledger(place: SqlitePlace) -> list[dict[str, Any]]:
@@ -786,16 +787,16 @@ def test_a_migration_keeps_the_data_and_a_copy(place: SqlitePlace) -> None:
     """A newer program brings an older ledger up to date and leaves the old one beside it, whole and private."""
     rows = old_ledger(place)
     with umask(0), closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
-        prepare(connection, place.path, (*MIGRATIONS, FOURTH))
-        assert check(connection, place.path, (*MIGRATIONS, FOURTH)) == 4
+        prepare(connection, place.path, (*MIGRATIONS, NEXT))
+        assert check(connection, place.path, (*MIGRATIONS, NEXT)) == NOW + 1
         assert connection.execute("SELECT count(colour), count(*) FROM rows").fetchone() == (0, len(rows))
         assert connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
-    copy = SqlitePlace(place.path.with_name("imports.db.v3.bak"))
+    copy = SqlitePlace(place.path.with_name(f"imports.db.v{NOW}.bak"))
     assert mode(copy.path) == 0o600
     assert copy.rows() == rows
     with at_work(copy) as desk:
         desk.intend(desk.row(50))
-    with pytest.raises(LedgerRefusedError, match="schema 4, this one knows 3"):
+    with pytest.raises(LedgerRefusedError, match=f"schema {NOW + 1}, this one knows {NOW}"):
         open_ledger(place.path)
 
 
@@ -851,7 +852,8 @@ def test_an_older_ledger_is_not_looked_at(place: SqlitePlace, way: Callable[[Pat
     """Who only looks may not change it, and hears at once what brings it up to date; the file stays as it is."""
     earlier_version(place.path)
     before = place.path.read_bytes()
-    message = "older flex-import .schema 1, this one needs 3.; the next `flex-import run` or `flex-import reconcile` br"
+    needs = f"schema 1, this one needs {NOW}"
+    message = f"older flex-import .{needs}.; the next `flex-import run` or `flex-import reconcile` brings"
     with pytest.raises(LedgerRefusedError, match=message) as caught:
         way(place.path)
     assert str(place.path) in str(caught.value)
@@ -867,7 +869,7 @@ def test_a_failed_migration_leaves_the_old_version_usable(place: SqlitePlace, br
         with pytest.raises(LedgerError, match="could not be prepared"):
             prepare(connection, place.path, (*MIGRATIONS, broken))
         assert not connection.in_transaction
-        assert check(connection, place.path) == 3
+        assert check(connection, place.path) == NOW
     assert place.rows() == rows
     with at_work(place) as desk:
         desk.intend(desk.row(50))
@@ -878,23 +880,23 @@ def test_a_failed_later_step_keeps_the_earlier_ones(place: SqlitePlace) -> None:
     rows = old_ledger(place)
     with closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
         with pytest.raises(LedgerError):
-            prepare(connection, place.path, (*MIGRATIONS, FOURTH, "nonsense"))
-        prepare(connection, place.path, (*MIGRATIONS, FOURTH, "CREATE TABLE fifth (x)"))
-        assert check(connection, place.path, (*MIGRATIONS, FOURTH, "")) == 5
+            prepare(connection, place.path, (*MIGRATIONS, NEXT, "nonsense"))
+        prepare(connection, place.path, (*MIGRATIONS, NEXT, "CREATE TABLE fifth (x)"))
+        assert check(connection, place.path, (*MIGRATIONS, NEXT, "")) == NOW + 2
         assert connection.execute("SELECT count(*) FROM rows").fetchone()[0] == len(rows)
     names = {found.name for found in place.path.parent.iterdir()}
-    assert {"imports.db.v3.bak", "imports.db.v4.bak"} <= names
+    assert {f"imports.db.v{NOW}.bak", f"imports.db.v{NOW + 1}.bak"} <= names
 
 
 def test_no_migration_without_a_copy(place: SqlitePlace) -> None:
     """When the copy cannot be made, the ledger stays as it is."""
     rows = old_ledger(place)
-    place.path.with_name("imports.db.v3.bak").mkdir()
+    place.path.with_name(f"imports.db.v{NOW}.bak").mkdir()
     with (
         closing(sqlite3.connect(place.path, isolation_level=None)) as connection,
         pytest.raises(LedgerError, match="could not be prepared"),
     ):
-        prepare(connection, place.path, (*MIGRATIONS, FOURTH))
+        prepare(connection, place.path, (*MIGRATIONS, NEXT))
     assert place.rows() == rows
     assert not list(place.path.parent.glob("*.part"))
 

@@ -11,7 +11,7 @@ from worker.config import FieldMapping
 from worker.errors import ConfigError, LedgerRefusedError
 from worker.ledger.binding import Binding, compare
 from worker.model import Misfit, Problem, Record, Row
-from worker.payload import CANONICAL_VERSION, Mapper
+from worker.payload import CANONICAL_VERSION, Mapper, ready
 
 KD, UO = sid("KD", 1), sid("UO", 1)
 PLAIN = {"interaction_sid": KD, "channel_sid": UO, "type": "customer"}
@@ -31,7 +31,8 @@ HALF = "is not valid Unicode: it has half of a surrogate pair"
 
 def mapped(values: dict[str, Any], mapping: FieldMapping | None = None, key: str = "") -> Row | Misfit:
     """Return what becomes of a record of these values."""
-    return Mapper(mapping, key, maps=MAPS).map(Record(2, "the record\n", values), 7)
+    made = Mapper(mapping, key, maps=MAPS).map(Record(2, "the record\n", values), 7)
+    return made if isinstance(made, Misfit) else ready(made)
 
 
 def row_of(values: dict[str, Any], mapping: FieldMapping | None = None, key: str = "") -> Row:
@@ -315,10 +316,10 @@ def test_values_that_no_map_knows_are_errors_of_their_fields() -> None:
     values = {**PLAIN, "channel_sid": "x", "Kind": "Ada Lovelace", "A": "Ada", "B": "Ada", "C": "ada@example.org"}
     unknown = "has a value that map.kind does not know (known: Boss, Client)"
     assert reason_of(values, mapping).split("; ") == [
-        f'type: column "Kind" {unknown}',
-        f'media_properties: a: column "A" {unknown}',
-        f'c: column "C" {unknown}',
         f"channel_sid: {SID_UO}",
+        f'type: column "Kind" {unknown}',
+        f'media_properties.a: column "A" {unknown}',
+        f'media_properties.c: column "C" {unknown}',
     ]
 
 

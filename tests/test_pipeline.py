@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import LOST, NOT_SENT, FakeService, Watcher, always_created, created, error
-from tests.samples_of import row
+from tests.samples_of import draft_of, row
 from worker.config import Doubt as DoubtSettings
 from worker.config import Limits
 from worker.config import Retry as RetrySettings
@@ -112,11 +112,14 @@ class Bench:
         survey: Survey,
         batches: Sequence[Sequence[Row | Misfit]],
         then: Exception | None,
-    ) -> AsyncGenerator[Surveyed, None]:
+    ) -> AsyncGenerator[Surveyed[Row], None]:
         number = await journal.call(partial(ledger.register, SourceFile("input.csv", "csv", "utf-8", ",", "a\n")))
         assert number == 1
         for batch in batches:
-            yield survey.sort(batch)
+            rows = {one.key: one for one in batch if isinstance(one, Row)}
+            found = survey.sort([draft_of(one) if isinstance(one, Row) else one for one in batch])
+            send = [rows[draft.key] for draft in found.send]
+            yield Surveyed(found.source, found.read, found.last_line, send, found.findings, found.counts)
         if then:
             raise then
 
@@ -379,7 +382,7 @@ async def test_an_intent_that_the_ledger_refuses_is_counted_where_the_row_stands
     wanted = row(1)
     await bench.run([wanted])
 
-    async def stale(self: Bench, journal: Journal, *_rest: object) -> AsyncGenerator[Surveyed, None]:
+    async def stale(self: Bench, journal: Journal, *_rest: object) -> AsyncGenerator[Surveyed[Row], None]:
         del self, journal
         yield Surveyed(source=1, read=1, last_line=2, send=[wanted])
 

@@ -9,8 +9,8 @@ from tests.commands import flex_import
 from tests.samples_of import sid
 from worker.cli.previewing import Preview, indented, written
 from worker.emulator import Emulator, serve
-from worker.model import Record, Row
-from worker.payload import Mapper
+from worker.model import Draft, Record
+from worker.payload import Mapper, ready
 
 CONFIG = """
 [source]
@@ -160,8 +160,8 @@ def test_depth_and_line_ends_in_a_key_do_no_harm() -> None:
     """What can be sent can be shown, and data never looks like lines of ours."""
     deep = '{"a":' * 400 + "1" + "}" * 400
     values = {"interaction_sid": sid("KD", 1), "channel_sid": sid("UO", 1), "type": "agent", "media_properties": deep}
-    row = Mapper(None, "{ID}").map(Record(2, "", values | {"ID": "7\n  POST /evil"}), 1)
-    assert isinstance(row, Row)
-    lines = written([Preview("a.csv", row)]).splitlines()
+    draft = Mapper(None, "{ID}").map(Record(2, "", values | {"ID": "7\n  POST /evil"}), 1)
+    assert isinstance(draft, Draft)
+    lines = written([Preview("a.csv", ready(draft))]).splitlines()
     assert lines[:2] == ["a.csv:2  7\\n  POST /evil", f"  POST {PATH}"]
     assert len(lines) == 3 + 401 + 400 + 1

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ledger_contract import SOURCE, Desk, bring_to
-from tests.samples_of import row
+from tests.samples_of import draft_of, row
 from tests.test_ledger_sqlite import SqlitePlace
 from worker.errors import LedgerError, LedgerRefusedError
-from worker.ledger import Finding
+from worker.ledger import Finding, Known
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.survey import Survey, Surveyed
-from worker.model import Misfit, Problem, Row, State
+from worker.model import Draft, Misfit, Problem, State
 
 NAMES = {1: "a.csv", 2: "b.csv"}
 
@@ -30,9 +30,9 @@ def survey() -> Iterator[Survey]:
         yield survey
 
 
-def item(key: str, line: int, *, content: str = "", source: int = 1) -> Row:
-    """Return a row with this key."""
-    return row(0, key=key, content=content, line=line)._replace(source=source)
+def item(key: str, line: int, *, content: str = "", source: int = 1) -> Draft:
+    """Return a draft with this key."""
+    return draft_of(row(0, key=key, content=content, line=line))._replace(source=source)
 
 
 def places(findings: list[Finding]) -> list[tuple[str, int, str | None]]:
@@ -149,11 +149,11 @@ def test_the_ledger_decides_about_rows_that_it_knows(place: SqlitePlace, desk: D
     known = desk.row(1)
     bring_to(desk, place, known, state)
     with Survey(place.path, NAMES) as survey:
-        surveyed = survey.sort([known])
-        again = survey.sort([known])
+        surveyed = survey.sort([draft_of(known)])
+        again = survey.sort([draft_of(known)._replace(line=99)])
     bucket = COUNTED[state]
     assert surveyed.counts == ({bucket: 1} if bucket else {})
-    assert surveyed.send == ([] if bucket else [known])
+    assert surveyed.send == ([] if bucket else [draft_of(known)])
     assert surveyed.findings == []
     assert again.counts == {"duplicate": 1}
 
@@ -163,7 +163,7 @@ def test_other_content_than_the_ledgers_is_reported(place: SqlitePlace, desk: De
     """A repaired row is sent when its refusal ends; where the ledger stays as it is, the change is reported."""
     known = desk.row(1, key="k")
     bring_to(desk, place, known, state)
-    repaired = desk.row(1, key="k", content="new")
+    repaired = draft_of(desk.row(1, key="k", content="new"))
     with Survey(place.path, {desk.source: "a.csv"}) as survey:
         surveyed = survey.sort([repaired])
     if state in {State.REJECTED, State.PARKED, State.FAILED}:
@@ -190,21 +190,22 @@ def test_rows_that_the_run_is_at_work_on_are_handed_on(
     rows[1] = desk.row(1, key="k1", content=content)
     handed_on = {State.STARTED, State.IN_DOUBT}
     with Survey(place.path, NAMES, hand_on=handed_on) as survey, Survey(place.path, NAMES) as other:
-        surveyed, ordinary = survey.sort(rows), other.sort(rows)
+        drafts = [draft_of(one) for one in rows]
+        surveyed, ordinary = survey.sort(drafts), other.sort(drafts)
     if state not in handed_on:
         assert surveyed == ordinary
         return
-    assert surveyed.send == rows
+    assert surveyed.send == drafts
     assert surveyed.findings == ordinary.findings
     assert surveyed.counts == ({"changed": 1} if content else {})
 
 
 def test_a_row_that_is_handed_on_is_the_first_of_its_key(place: SqlitePlace, desk: Desk) -> None:
     """Its repetitions are duplicates, or in conflict with it, as with any other row."""
-    known = desk.row(1, key="k")
-    bring_to(desk, place, known, State.IN_DOUBT)
+    bring_to(desk, place, desk.row(1, key="k"), State.IN_DOUBT)
+    known, other = draft_of(desk.row(1, key="k")), draft_of(desk.row(1, key="k", content="new"))
     with Survey(place.path, NAMES, hand_on=[State.IN_DOUBT]) as survey:
-        surveyed = survey.sort([known, known._replace(line=7), desk.row(1, key="k", content="new")])
+        surveyed = survey.sort([known, known._replace(line=7), other._replace(line=9)])
     assert surveyed.send == [known]
     assert surveyed.counts == {"duplicate": 1, "rejected": 1}
 
@@ -212,10 +213,10 @@ def test_a_row_that_is_handed_on_is_the_first_of_its_key(place: SqlitePlace, des
 def test_a_survey_is_not_closed_under_a_thread_that_sorts(place: SqlitePlace, desk: Desk) -> None:
     """Closing waits for the batch under way, which ends as if nothing had happened."""
     entered, leave = threading.Event(), threading.Event()
-    results: list[Surveyed] = []
+    results: list[Surveyed[Draft]] = []
 
-    class Held(list[Row]):
-        def __iter__(self) -> Iterator[Row]:
+    class Held(list[Draft | Known | Misfit]):
+        def __iter__(self) -> Iterator[Draft | Known | Misfit]:
             entered.set()
             assert leave.wait(10)
             return super().__iter__()
@@ -237,7 +238,7 @@ def test_a_survey_is_not_closed_under_a_thread_that_sorts(place: SqlitePlace, de
 
     survey, told = Survey(place.path, NAMES), Told()
     survey._working = told  # type: ignore[assignment]  # it locks as well
-    sorting = threading.Thread(target=lambda: results.append(survey.sort(Held([desk.row(1)]))))
+    sorting = threading.Thread(target=lambda: results.append(survey.sort(Held([draft_of(desk.row(1))]))))
     sorting.start()
     assert entered.wait(10)
     closing_thread = threading.Thread(target=survey.close)
@@ -246,14 +247,14 @@ def test_a_survey_is_not_closed_under_a_thread_that_sorts(place: SqlitePlace, de
     leave.set()
     sorting.join(10)
     closing_thread.join(10)
-    assert [result.send for result in results] == [[desk.row(1)]]
+    assert [result.send for result in results] == [[draft_of(desk.row(1))]]
 
 
 def test_a_change_against_an_earlier_input_says_so(place: SqlitePlace, desk: Desk) -> None:
     """When the first place was in a file of another run, its name is not known here."""
     bring_to(desk, place, desk.row(1, key="k"), State.CREATED)
     with Survey(place.path, {}) as survey:
-        [finding] = survey.sort([desk.row(1, key="k", content="new")]).findings
+        [finding] = survey.sort([draft_of(desk.row(1, key="k", content="new"))]).findings
     assert finding.detail == "it was an earlier input:3"
 
 
@@ -263,7 +264,7 @@ def test_a_survey_sees_what_is_written_meanwhile(place: SqlitePlace, desk: Desk)
         assert survey.sort([item("other", 2)]).counts == {}
         known = desk.row(1)
         bring_to(desk, place, known, State.CREATED)
-        assert survey.sort([known]).counts == {"already_done": 1}
+        assert survey.sort([draft_of(known)]).counts == {"already_done": 1}
 
 
 def test_a_survey_needs_a_ledger_that_is_one(place: SqlitePlace) -> None:
@@ -288,11 +289,13 @@ def test_a_ledger_that_breaks_on_the_way_is_an_error(place: SqlitePlace, desk: D
 def test_keys_are_not_held_in_memory(survey: Survey) -> None:
     """100,000 keys and 10,000 repetitions are told apart, in the memory of a few batches and a bounded cache."""
     digests = [blake2b(str(number).encode(), digest_size=16) for number in range(100_000)]
-    made = row(0)
+    made = draft_of(row(0))
     counts: Counter[str] = Counter()
     sent = 0
-    assert survey._seen.execute("PRAGMA cache_size").fetchone()[0] == -2000
-    survey._seen.execute("PRAGMA cache_size = -800")  # so that 100,000 keys, some 6 MB, do not fit into it
+    assert survey._census._connection.execute("PRAGMA cache_size").fetchone()[0] == -2000
+    survey._census._connection.execute(
+        "PRAGMA cache_size = -800"
+    )  # so that 100,000 keys, some 3 MB, do not fit into it
     tracemalloc.start()
     try:
         for line, start in enumerate([*range(0, 100_000, 500), *range(0, 100_000, 5_000)]):
@@ -331,8 +334,8 @@ def test_every_row_is_counted_once(
         ledger._connection.execute("PRAGMA synchronous = OFF")
         desk = Desk(ledger)
         for key, state in held.items():
-            bring_to(desk, place, item(key, 1, content="x")._replace(source=desk.source), state)
-        batch: list[Row | Misfit] = [
+            bring_to(desk, place, row(0, key=key, content="x", line=1)._replace(source=desk.source), state)
+        batch: list[Draft | Misfit] = [
             item(key, line, content=content) if fits else Misfit(key, 1, line, Problem("bad", "is bad"), "x\n")
             for line, (key, content, fits) in enumerate(records, 2)
         ]

@@ -4,14 +4,16 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from worker.config import Source
-from worker.ledger import SourceFile
+from worker.ledger import Known, SourceFile
 from worker.ledger.survey import Survey, Surveyed
-from worker.model import Misfit, Record, Row
-from worker.payload import Mapper
+from worker.model import Draft, Misfit, Record, Row
+from worker.payload import Mapper, ready
 from worker.source import Count, Input, Reader, batches, count, open_reader
+
+T = TypeVar("T")
 
 Register = Callable[[SourceFile], Awaitable[int]]
 """Gives an input its number in the ledger."""
@@ -59,8 +61,26 @@ class Intake:
                 self._counts[source] = await count(source, self._settings)
         return None if self._opened else sum(counted.records for counted in self._counts.values())
 
-    async def read(self, survey: Survey, register: Register) -> AsyncGenerator[Surveyed, None]:
+    async def drafts(self, survey: Survey, register: Register) -> AsyncGenerator[Surveyed[Draft], None]:
         """Yield every batch, mapped and sorted. `check_headers` or `count` comes first."""
+        async with aclosing(self._read(survey, register, lambda batch: batch)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def rows(self, survey: Survey, register: Register) -> AsyncGenerator[Surveyed[Row], None]:
+        """Yield every batch as `drafts` does, what is to be sent made ready."""
+
+        def finish(batch: Surveyed[Draft]) -> Surveyed[Row]:
+            send = [ready(draft, self._mapper.mark(draft.text)) for draft in batch.send]
+            return Surveyed(batch.source, batch.read, batch.last_line, send, batch.findings, batch.counts)
+
+        async with aclosing(self._read(survey, register, finish)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _read(
+        self, survey: Survey, register: Register, finish: Callable[[Surveyed[Draft]], T]
+    ) -> AsyncGenerator[T, None]:
         for source in self._inputs:
             async with AsyncExitStack() as stack:
                 reader = self._opened.get(source)
@@ -70,13 +90,21 @@ class Intake:
                 number = await register(_describe(reader))
                 self.names[number] = source.name
 
-                def sort(records: list[Record], number: int = number) -> Surveyed:
-                    mapped: list[Row | Misfit] = [self._mapper.map(record, number) for record in records]
-                    return survey.sort(mapped)
+                def sort(records: list[Record], number: int = number) -> T:
+                    return finish(survey.sort(self._map(records, number, survey)))
 
                 async with aclosing(batches(reader, sort)) as sorted_batches:
                     async for batch in sorted_batches:
                         yield batch
+
+    def _map(self, records: list[Record], number: int, survey: Survey) -> list[Draft | Known | Misfit]:
+        mapper = self._mapper
+        settled = survey.settled(number, records[0].line, records[-1].line)
+        if not settled:
+            return [mapper.map(record, number) for record in records]
+        return [
+            settled.get((record.line, mapper.mark(record.text))) or mapper.map(record, number) for record in records
+        ]
 
     def _check_columns(self, reader: Reader) -> None:
         if reader.columns is not None:

@@ -119,7 +119,7 @@ class Pipeline:
         self._forbidden: set[str] = set()
         self._parked: dict[str, Rejected] = {}
 
-    async def run(self, batches: AsyncGenerator[Surveyed, None], concurrency: int) -> None:
+    async def run(self, batches: AsyncGenerator[Surveyed[Row], None], concurrency: int) -> None:
         """Send what is to be sent; returns when every row read has its place in the tally.
 
         Rows that earlier runs left in doubt or failed come first. Raises LedgerError when the ledger can no longer be
@@ -150,7 +150,7 @@ class Pipeline:
 
     # ---- feeding ----------------------------------------------------------------------------------------------------
 
-    async def _feed(self, batches: AsyncGenerator[Surveyed, None]) -> None:
+    async def _feed(self, batches: AsyncGenerator[Surveyed[Row], None]) -> None:
         through: dict[int, int] = {}
         try:
             async with aclosing(batches):
@@ -171,7 +171,7 @@ class Pipeline:
         for source, line in through.items():
             await self._journal.call(partial(self._ledger.supersede, source, line))
 
-    async def _next(self, batches: AsyncGenerator[Surveyed, None]) -> Surveyed | None:
+    async def _next(self, batches: AsyncGenerator[Surveyed[Row], None]) -> Surveyed[Row] | None:
         """Read on, but not beyond the end of the run: a pipe may stay open for ever without a word."""
         with anyio.CancelScope() as self._reading:
             if not self._stop.ending.is_set():
@@ -208,7 +208,7 @@ class Pipeline:
         await self._queue.put(row)
         self._earlier += 1
 
-    def _count(self, batch: Surveyed) -> None:
+    def _count(self, batch: Surveyed[Row]) -> None:
         self._tally.read += batch.read
         for name, count in batch.counts.items():
             self._tally.add(name, count)

@@ -138,6 +138,11 @@ def as_text(account: Account) -> str:
     if tally.changed:
         changed = f"  {tally.changed:,} rows have changed since they were sent; the ledger keeps them as they were"
         lines += _folded(changed, indent=2)
+    if tally.warned:
+        warned = (
+            f"  {tally.warned:,} rows are sent although something about them is unusual: flex-import check says what"
+        )
+        lines += _folded(warned, indent=2)
     lines += _folded(_effort(account), indent=14)
     lines.append(f"  ledger      {account.ledger} (run {account.run})")
     if account.groups:

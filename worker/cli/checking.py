@@ -15,8 +15,8 @@ from worker.errors import ConfigError
 from worker.intake import Intake
 from worker.ledger import SourceFile
 from worker.ledger.survey import Survey, Surveyed
-from worker.model import Exit
-from worker.payload import Mapper
+from worker.model import Draft, Exit
+from worker.payload import Mapper, ready
 from worker.report import duration, printable
 from worker.source import Input
 
@@ -44,12 +44,12 @@ class _Findings:
     groups: dict[tuple[str, str], _Group] = field(default_factory=dict)
     previews: list[Preview] = field(default_factory=list)
 
-    def take(self, batch: Surveyed, names: dict[int, str]) -> None:
+    def take(self, batch: Surveyed[Draft], names: dict[int, str]) -> None:
         """Add a batch. names: the number of an input → how it is called."""
         self.read += batch.read
         self.send += len(batch.send)
         for row in batch.send[: self.wanted - len(self.previews)]:
-            self.previews.append(Preview(shown(names[row.source]), row))
+            self.previews.append(Preview(shown(names[row.source]), ready(row)))
         for name, count in batch.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
         for finding in batch.findings:
@@ -104,7 +104,7 @@ async def _check(config: Config, mapper: Mapper, inputs: Sequence[Input], ledger
     async with Intake(inputs, config.settings.source, mapper) as intake:
         await intake.check_headers()
         with Survey(ledger, intake.names) as survey:
-            async for batch in intake.read(survey, register):
+            async for batch in intake.drafts(survey, register):
                 found.take(batch, intake.names)
     return found
 

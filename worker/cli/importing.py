@@ -279,7 +279,7 @@ class _Run:
                 heed = partial(heed_signals, self._stop, cut, grace_seconds=grace, on_first=self._say_stopping)
                 aside.start_soon(heed)
                 aside.start_soon(self._schedule.keep)
-                await pipeline.run(intake.read(survey, register), concurrency)
+                await pipeline.run(intake.rows(survey, register), concurrency)
             aside.cancel_scope.cancel()
 
     def _new_orders(self) -> list[Order]:

@@ -146,6 +146,11 @@ MIGRATIONS: tuple[str, ...] = (
         CHECK ((command = 'rate') = (rate IS NOT NULL))
     );
     """,
+    """
+    -- of a row's record and how it was read, as 64 bits; 0: none. A record that is met again with it need not be mapped
+    ALTER TABLE rows ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX rows_place ON rows (source_id, line);
+    """,
 )
 
 

@@ -37,12 +37,12 @@ from worker.model import Created, Row, Settlement, State, state_of
 _BARRIERS = "('started', 'created', 'existed', 'waived', 'in_doubt', 'closed')"
 
 _INTENT = f"""
-INSERT INTO rows (key, fingerprint, state, run_id, source_id, line, channel_id, type, started_at)
-VALUES (?, ?, 'started', ?, ?, ?, ?, ?, ?)
+INSERT INTO rows (key, fingerprint, state, run_id, source_id, line, mark, channel_id, type, started_at)
+VALUES (?, ?, 'started', ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET
     fingerprint = excluded.fingerprint, state = 'started', run_id = excluded.run_id, source_id = excluded.source_id,
-    line = excluded.line, channel_id = excluded.channel_id, type = excluded.type, code = NULL, reason = NULL,
-    http_status = NULL, request_id = NULL, started_at = excluded.started_at, settled_at = NULL
+    line = excluded.line, mark = excluded.mark, channel_id = excluded.channel_id, type = excluded.type, code = NULL,
+    reason = NULL, http_status = NULL, request_id = NULL, started_at = excluded.started_at, settled_at = NULL
 WHERE rows.state NOT IN {_BARRIERS} AND rows.run_id <> excluded.run_id
 RETURNING id
 """
@@ -62,7 +62,7 @@ WHERE id = ? AND key = ? AND state = 'in_doubt'
 """
 _BASELINE = "INSERT OR REPLACE INTO baselines (channel_id, run_id, taken_at, sids) VALUES (?, ?, ?, ?)"
 _STORED = """
-SELECT key, fingerprint, source_id, line, interaction_sid, channel_sid, type, request, record, rows.id
+SELECT key, fingerprint, source_id, line, interaction_sid, channel_sid, type, request, record, rows.id, mark
 FROM rows JOIN payloads ON payloads.row_id = rows.id JOIN channels ON channels.id = channel_id
 WHERE state IN ({states}) AND state NOT IN ('created', 'existed') AND run_id < ? AND rows.id > ?
 ORDER BY rows.id LIMIT ?
@@ -198,7 +198,7 @@ class SqliteLedger:
     def _intend(self, row: Row, now: int) -> int | Known:
         execute = self._connection.execute
         channel = self._channel(row)
-        values = (row.key, row.fingerprint, self._run, row.source, row.line, channel, row.type, now)
+        values = (row.key, row.fingerprint, self._run, row.source, row.line, row.mark, channel, row.type, now)
         found = execute(_INTENT, values).fetchone()
         if found is None:
             refusal = self._refusal(row)

@@ -6,37 +6,36 @@ wherever it stands. Used from the reader's thread; the ledger is only looked at.
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, assert_never
+from typing import Generic, Self, TypeVar, assert_never
 
 from worker.errors import LedgerError
 from worker.ledger import Finding, Known, Standing, standing_of
+from worker.ledger.census import Census, Seen, seen
 from worker.ledger.opening import open_readonly
-from worker.model import Misfit, Row, State
+from worker.model import Draft, Misfit, State
 
-_SEEN = """
-CREATE TABLE seen (key TEXT PRIMARY KEY, fingerprint BLOB NOT NULL, source INTEGER NOT NULL, line INTEGER NOT NULL)
-WITHOUT ROWID
+_SETTLED = """
+SELECT line, mark, key, fingerprint, state FROM rows
+WHERE source_id = ? AND line BETWEEN ? AND ? AND state IN ('created', 'existed') AND mark <> 0
 """
 
 
-class _First(NamedTuple):
-    fingerprint: bytes
-    source: int
-    line: int
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Surveyed:
+class Surveyed(Generic[T]):
     """A batch of one input, sorted. counts: tally name → rows that are not sent. read: records in the batch."""
 
     source: int = 0
     read: int = 0
     last_line: int = 0
-    send: list[Row] = field(default_factory=list)
+    send: list[T] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -57,16 +56,12 @@ class Survey:
         self._working = threading.Lock()
         self._hand_on = hand_on
         self._ledger = open_readonly(ledger) if ledger else None
-        # an empty name is a private file that SQLite removes by itself
-        self._seen = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -2000"):
-            self._seen.execute(f"PRAGMA {pragma}")
-        self._seen.execute(_SEEN)
+        self._census = Census()
 
     def close(self) -> None:
         """Forget the input's keys."""
         with self._working:  # a thread may still be at it when its task is gone; closing under it crashes SQLite
-            self._seen.close()
+            self._census.close()
             if self._ledger:
                 self._ledger.close()
 
@@ -78,64 +73,79 @@ class Survey:
     ) -> None:
         self.close()
 
-    def sort(self, batch: Sequence[Row | Misfit]) -> Surveyed:
-        """Return the batch, sorted. Raises LedgerError when the ledger, or the disk for the keys, gives out."""
+    def settled(self, source: int, first_line: int, last_line: int) -> dict[tuple[int, int], Known]:
+        """Return (line, mark) → what the ledger holds of the created and existed rows that were read there.
+
+        A record of this mark is the one that was sent: it need not be mapped to be known. Raises LedgerError.
+        """
+        if self._ledger is None:
+            return {}
+        with self._explained(), self._working:
+            return {
+                (line, mark): Known(key, fingerprint, State(state), source, line)
+                for line, mark, key, fingerprint, state in self._ledger.execute(
+                    _SETTLED, (source, first_line, last_line)
+                )
+            }
+
+    def sort(self, batch: Sequence[Draft | Known | Misfit]) -> Surveyed[Draft]:
+        """Return the batch, sorted; what `settled` knows counts as already done.
+
+        Raises LedgerError when the ledger, or the disk for the keys, gives out.
+        """
+        with self._explained(), self._working:
+            return self._sort(batch)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            with self._working:
-                return self._sort(batch)
+            yield
         except sqlite3.Error as exc:
             raise LedgerError(
                 f"the input's keys could not be compared, with the ledger or in a temporary file: {exc} "
                 "(the folder for temporary files is $SQLITE_TMPDIR, $TMPDIR or /var/tmp)"
             ) from exc
 
-    def _sort(self, batch: Sequence[Row | Misfit]) -> Surveyed:
-        keys = {item.key for item in batch if isinstance(item, Row)}
-        first = self._seen_before(keys)
-        known = self._known(keys)
-        new: dict[str, _First] = {}
-        surveyed = Surveyed(read=len(batch))
+    def _sort(self, batch: Sequence[Draft | Known | Misfit]) -> Surveyed[Draft]:
+        surveyed = Surveyed[Draft](read=len(batch))
+        if batch:
+            surveyed.source, surveyed.last_line = batch[-1].source, batch[-1].line
+        first = self._census.enter([seen(*_place_of(item)) for item in batch if not isinstance(item, Misfit)])
+        known = self._known({item.key for item in batch if isinstance(item, Draft)})
         for item in batch:
-            surveyed.source, surveyed.last_line = item.source, item.line
             if isinstance(item, Misfit):
                 surveyed.count("rejected")
                 surveyed.findings.append(_misfit(item))
-            elif earlier := first.get(item.key) or new.get(item.key):
+            elif first and (earlier := first[seen(*_place_of(item)).name])[2:] != (item.source, item.line):
                 self._repeated(item, earlier, surveyed)
+            elif isinstance(item, Known):
+                surveyed.count(Standing.ALREADY_DONE.value)
             else:
-                new[item.key] = _First(item.fingerprint, item.source, item.line)
                 self._place(item, known.get(item.key), surveyed)
-        self._seen.execute("BEGIN")
-        self._seen.executemany(
-            "INSERT INTO seen VALUES (?, ?, ?, ?)", sorted((key, *found) for key, found in new.items())
-        )
-        self._seen.execute("COMMIT")
         return surveyed
 
-    def _seen_before(self, keys: Iterable[str]) -> dict[str, _First]:
-        query = f"SELECT key, fingerprint, source, line FROM seen WHERE key IN ({_marks(keys)})"
-        return {key: _First(*rest) for key, *rest in self._seen.execute(query, tuple(keys))}
-
-    def _known(self, keys: Iterable[str]) -> dict[str, Known]:
-        if self._ledger is None:
+    def _known(self, keys: Collection[str]) -> dict[str, Known]:
+        if self._ledger is None or not keys:
             return {}
-        query = f"SELECT key, fingerprint, state, source_id, line FROM rows WHERE key IN ({_marks(keys)})"
+        marks = ",".join("?" for _ in keys)
+        query = f"SELECT key, fingerprint, state, source_id, line FROM rows WHERE key IN ({marks})"
         return {
             key: Known(key, fingerprint, State(state), source, line)
             for key, fingerprint, state, source, line in self._ledger.execute(query, tuple(keys))
         }
 
-    def _repeated(self, row: Row, first: _First, surveyed: Surveyed) -> None:
+    def _repeated(self, row: Draft | Known, first: Seen, surveyed: Surveyed[Draft]) -> None:
         where = f"the first one is {self._names.get(first.source, 'input')}:{first.line}"
-        if row.fingerprint == first.fingerprint:
+        if first.fingerprint in {None, row.fingerprint}:
             surveyed.count("duplicate")
             kind, code, reason, text = "duplicate", "duplicate", "the same record again", None
         else:
             surveyed.count("rejected")
-            kind, code, reason, text = "rejected", "key_conflict", "another row of the input has this key", row.text
+            text = row.text if isinstance(row, Draft) else None
+            kind, code, reason = "rejected", "key_conflict", "another row of the input has this key"
         surveyed.findings.append(Finding(kind, row.source, row.line, row.key, code, reason, text, where))
 
-    def _place(self, row: Row, known: Known | None, surveyed: Surveyed) -> None:
+    def _place(self, row: Draft, known: Known | None, surveyed: Surveyed[Draft]) -> None:
         standing = standing_of(known, row.fingerprint)
         if standing is not Standing.SEND and known is not None and known.fingerprint != row.fingerprint:
             surveyed.count("changed")
@@ -148,16 +158,18 @@ class Survey:
         match standing:
             case Standing.SEND:
                 surveyed.send.append(row)
+                if row.warnings:
+                    surveyed.count("warned")
             case Standing.ALREADY_DONE | Standing.REJECTED | Standing.PARKED | Standing.WAIVED | Standing.IN_DOUBT:
                 surveyed.count(standing.value)
             case _:
                 assert_never(standing)
 
 
+def _place_of(item: Draft | Known) -> tuple[str, bytes, int, int]:
+    return item.key, item.fingerprint, item.source, item.line
+
+
 def _misfit(misfit: Misfit) -> Finding:
     code, reason, detail = misfit.problem
     return Finding("rejected", misfit.source, misfit.line, misfit.key, code, reason, misfit.text, detail)
-
-
-def _marks(keys: Iterable[str]) -> str:
-    return ",".join("?" for _ in keys)

@@ -1,7 +1,7 @@
 """What happens to a row. Pure values, no IO.
 
-A row travels: `Record` (as read) → `Row` (as it will be sent) → `Answer` (what came back) → `Verdict` (what that
-means) → `Outcome` (what is true of the row from now on).
+A row travels: `Record` (as read) → `Draft` (mapped and checked) → `Row` (as it will be sent) → `Answer` (what came
+back) → `Verdict` (what that means) → `Outcome` (what is true of the row from now on).
 """
 
 from collections.abc import Mapping
@@ -53,13 +53,33 @@ class Record(NamedTuple):
     problem: Problem | None = None
 
 
+class Draft(NamedTuple):
+    """One participant to be added, whose form is not made yet: most rows of an input that was sent before need none.
+
+    key, fingerprint, source, line, text: as of `Row`. media, routing: the JSON texts that are sent; routing may be
+    absent. warnings: what about it is unusual, though it is sent; the same sentence for all such rows.
+    """
+
+    key: str
+    fingerprint: bytes
+    source: int
+    line: int
+    interaction_sid: str
+    channel_sid: str
+    type: str
+    media: str
+    routing: str | None
+    text: str
+    warnings: tuple[str, ...] = ()
+
+
 class Row(NamedTuple):
     """One participant to be added, ready to be sent.
 
     key: what makes it the same row in any file. fingerprint: 16 bytes, the digest of the canonical request. body: the
     form-encoded request body. source: the number of the input in this ledger; line and text: as in `Record`.
-    number: the row's own number in the ledger when it was taken from there, 0 when it was read from an input.
-    warnings: what about it is unusual enough to be said, though it is sent; the same sentence for all such rows.
+    number: the row's own number in the ledger when it was taken from there, 0 when it was read from an input. mark: of
+    the record and how it was read, as 64 bits, so that the same record is known again before it is mapped; 0 for none.
     """
 
     key: str
@@ -72,7 +92,7 @@ class Row(NamedTuple):
     body: bytes
     text: str
     number: int = 0
-    warnings: tuple[str, ...] = ()
+    mark: int = 0
 
     @property
     def path(self) -> str:

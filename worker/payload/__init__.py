@@ -1,35 +1,45 @@
 """From a record to a request: the mapping, the rules that are certain, and the key. Pure, no IO.
 
-This is the door of its room: `request` has the rules, the digest and the form, `document` reads JSON. What is certain
-is checked here (sids, type, JSON); what only the service can know is left to the service. Reasons name fields and
-rules, never values: values can be people's names and addresses.
+This is the door of its room: `field` finds each field's value, `document` reads JSON, `request` has the rules, the
+digest and the form, `convention` what is unusual. What is certain is checked here (sids, type, JSON, damage); what only
+the service can know is left to the service. Reasons name fields and rules, never values: values can be people's names
+and addresses. What is shown of them is masked.
 """
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
 from typing import Any
-
-from pydantic import ValidationError
 
 from worker.config import FieldMapping
 from worker.errors import ConfigError
 from worker.filter import Maps, UnknownValueError
-from worker.model import Misfit, Problem, Record, Row
-from worker.payload.document import TOO_DEEP, document
-from worker.payload.request import CANONICAL_VERSION, FIELDS, JSON_FIELDS, RULES, Request, digest, form, validate
-from worker.template import Template, parse
+from worker.model import Draft, Misfit, Problem, Record, Row
+from worker.payload import document
+from worker.payload.convention import EXCEL_NUMBER, damage, is_excel_number, oddities
+from worker.payload.document import TOO_DEEP
+from worker.payload.fault import Fault, UnfitError
+from worker.payload.field import Read, Shapes, is_field, reader_of
+from worker.payload.request import CANONICAL_VERSION, FIELDS, JSON_FIELDS, Request, digest, fault_of, form
+from worker.template import Template, as_text, parse
 
-__all__ = ["CANONICAL_VERSION", "FIELDS", "Mapper"]
+__all__ = ["CANONICAL_VERSION", "FIELDS", "Mapper", "ready"]
+
+
+_new = tuple.__new__  # what Draft(...) does in the end, without the detour
 
 
 class Mapper:
-    """Turns records into rows by a mapping and a key template. maps: the value maps that templates may use.
+    """Turns records into drafts by a mapping and a key template.
 
+    maps: the value maps that templates may use. strict: whether what is unusual is an error of its row, not a warning.
     Raises ConfigError, naming the key path, for a template that cannot be parsed.
     """
 
-    def __init__(self, mapping: FieldMapping | None, key: str = "", *, maps: Maps | None = None) -> None:
+    def __init__(
+        self, mapping: FieldMapping | None, key: str = "", *, maps: Maps | None = None, strict: bool = False
+    ) -> None:
         self._maps = maps or {}
         self._explicit = mapping is not None
         self._key = parse(key, "source.key", maps=maps) if key else None
@@ -43,10 +53,21 @@ class Mapper:
             elif given is not None:
                 paths = {name: f"mapping.{field}.{name}" for name in given}
                 self._templates[field] = {name: parse(given[name], path, maps=maps) for name, path in paths.items()}
-        self._readers: dict[str, Callable[[Mapping[str, Any]], Any]] = {field: self._reader(field) for field in FIELDS}
+        self._strict = strict
+        self._shapes = Shapes(self._key.columns if self._key else ())
+        readers = [(field, reader_of(field, self._templates.get(field), self._shapes)) for field in FIELDS]
+        self._text_readers = [(field, read) for field, read in readers if field not in JSON_FIELDS]
+        self._json_readers = [(field, read) for field, read in readers if field in JSON_FIELDS]
         self.key_template = key
         if self._key and self._key.maps:  # another content makes other keys, as another template does
             self.key_template += f" with {json.dumps(self._described(self._key.maps), ensure_ascii=False)}"
+        recipe = json.dumps([CANONICAL_VERSION, self._explicit, self.key_template, self.describe()], sort_keys=True)
+        self._recipe = blake2b(recipe.encode(), digest_size=32).digest()
+
+    def mark(self, text: str) -> int:
+        """Return 64 bits, signed, of a record's text and of all that makes a request and a key of it; never 0."""
+        found = blake2b(text.encode("utf-8", "surrogatepass"), key=self._recipe, digest_size=8).digest()
+        return int.from_bytes(found, signed=True) or 1
 
     def describe(self) -> dict[str, str]:
         """Return key path → template, or → a value map in use, for everything that shapes a request: what a digest
@@ -70,7 +91,7 @@ class Mapper:
         for field in JSON_FIELDS:
             if field not in self._templates and field in present and any(c.startswith(f"{field}.") for c in present):
                 raise ConfigError(f'{where}: "{field}" and "{field}.…" cannot both be columns; keep one form')
-        known = {column.partition(".")[0] if _is_field(column) else column for column in present} | set(self._templates)
+        known = {column.partition(".")[0] if is_field(column) else column for column in present} | set(self._templates)
         missing = [field for field in FIELDS if field != "routing_properties" and field not in known]
         if missing:
             raise ConfigError(
@@ -83,7 +104,7 @@ class Mapper:
     def _refuse_unknown(self, present: list[str], where: str) -> None:
         keys = self._key.columns if self._key else ()
         for column in present:
-            if not _is_field(column) and column not in keys:
+            if not is_field(column) and column not in keys:
                 raise ConfigError(
                     f'{where}: column "{column}" is no field of a participant{_hint(column, FIELDS)}; rename it, '
                     "remove it, or write a [mapping]: with one, columns that it does not name are ignored"
@@ -102,96 +123,102 @@ class Mapper:
             else:
                 yield from ((f"mapping.{field}.{name}", part) for name, part in template.items())
 
-    def map(self, record: Record, source: int) -> Row | Misfit:
-        """Return the row that a record of this source makes, or a misfit with every field's error."""
-        values = record.values
+    def map(self, record: Record, source: int) -> Draft | Misfit:
+        """Return what a record of this source would send, or a misfit with every field's error."""
+        line, text, values, problem = record
         if values is None:
-            return Misfit(None, source, record.line, record.problem or Problem("malformed", "unreadable"), record.text)
+            return Misfit(None, source, line, problem or Problem("malformed", "unreadable"), text)
         key = None
         try:
             if self._key is not None:
-                filled, empty = self._key.fill(values)
-                if empty:
-                    problem = Problem("key_empty", f"source.key: {' and '.join(dict.fromkeys(empty))} empty")
-                    return Misfit(None, source, record.line, problem, record.text)
-                key = filled
-            request, texts = self._request(values)
+                key = self._key_of(values, self._key)
+            request, media, routing = self._request(values)
+            warnings = self._warnings(request)
             fingerprint = digest(request)
-            body = form(request.type, texts)
-        except _UnfitError as unfit:
-            return Misfit(key, source, record.line, Problem("invalid", str(unfit)), record.text)
-        except UnknownValueError as unknown:  # a field's is one of its errors: this is the key's
-            return Misfit(None, source, record.line, Problem("invalid", f"source.key: {unknown}"), record.text)
+        except UnfitError as unfit:
+            return Misfit(key, source, line, unfit.problem, text)
         except RecursionError:
-            return Misfit(key, source, record.line, Problem("invalid", f"a field {TOO_DEEP}"), record.text)
-        return Row(
-            fingerprint.hex() if key is None else key,
-            fingerprint,
-            source,
-            record.line,
-            request.interaction_sid,
-            request.channel_sid,
-            request.type,
-            body,
-            record.text,
-        )
+            return Misfit(key, source, line, Problem("invalid", f"a field {TOO_DEEP}"), text)
+        interaction, channel, kind, _, _ = request
+        key = fingerprint.hex() if key is None else key
+        made = (key, fingerprint, source, line, interaction, channel, kind, media, routing, text, warnings)
+        return _new(Draft, made)
 
-    def _request(self, values: Mapping[str, Any]) -> tuple[Request, dict[str, str]]:
-        errors = {} if self._explicit else self._strangers(values)
-        fields: dict[str, Any] = {}
-        texts: dict[str, str] = {}
-        for field, read in self._readers.items():
-            try:
-                value = read(values)
-                if isinstance(value, str):
-                    value = value.strip()
-                if value is None or value == "":
-                    if field != "routing_properties":
-                        errors[field] = "is missing"
-                elif field in JSON_FIELDS:
-                    fields[field], texts[field] = document(value)
-                else:
-                    fields[field] = value
-            except ValueError as exc:
-                errors[field] = str(exc)
+    def _key_of(self, values: Mapping[str, Any], template: Template) -> str:
         try:
-            request: Request = validate(fields)
-        except ValidationError as exc:
-            for error in exc.errors(include_url=False, include_input=False, include_context=False):
-                name = str(error["loc"][0])
-                errors.setdefault(name, RULES[name])
-            raise _unfit(errors) from None
-        if errors:
-            raise _unfit(errors)
-        return request, texts
+            key, empty = template.fill(values)
+        except UnknownValueError as unknown:
+            raise UnfitError([Fault("source.key", str(unknown))]) from None
+        if empty:
+            raise UnfitError([Fault("source.key", f"{' and '.join(dict.fromkeys(empty))} empty")], "key_empty")
+        if "E+" in key or "e+" in key:  # other rows have got the same key by the same damage
+            texts = {column: as_text(values.get(column)).strip() for column in template.columns}
+            damaged = [column for column, text in texts.items() if is_excel_number(text)]
+            if damaged:
+                where = " and ".join(f'column "{column}"' for column in damaged)
+                raise UnfitError([Fault(f"source.key: {where}", EXCEL_NUMBER, texts[damaged[0]])])
+        return key
 
-    def _strangers(self, values: Mapping[str, Any]) -> dict[str, str]:
-        keys = self._key.columns if self._key else ()
-        return {name: "is no field of a participant" for name in values if not _is_field(name) and name not in keys}
+    def _request(self, values: Mapping[str, Any]) -> tuple[Request, str, str | None]:
+        """Return the request and the texts of its media and routing properties."""
+        faults: list[Fault] = []
+        if not self._explicit and (strangers := self._shapes.of(values).strangers):
+            faults += [Fault(name, "is no field of a participant") for name in strangers]
+        interaction, channel, kind = [self._text(field, read, values, faults) for field, read in self._text_readers]
+        (media, media_text), (routing, routing_text) = [
+            self._document(field, read, values, faults) for field, read in self._json_readers
+        ]
+        if media is None and not any(fault.path.startswith("media_properties") for fault in faults):
+            faults.append(Fault("media_properties", "is missing"))
+        elif media:
+            faults += damage(media)
+        if faults:
+            raise UnfitError(faults)
+        return Request(interaction, channel, kind, media or {}, routing), media_text, routing_text or None
 
-    def _reader(self, field: str) -> Callable[[Mapping[str, Any]], Any]:
-        template = self._templates.get(field)
-        if template is None:
-            return _nested_reader(field) if field in JSON_FIELDS else lambda values: values.get(field)
-        if isinstance(template, Template):
-            return template.value if field in JSON_FIELDS else template.render
-        parts = template
+    def _text(self, field: str, read: Read, values: Mapping[str, Any], faults: list[Fault]) -> str:
+        try:
+            value = read(values)
+        except UnknownValueError as unknown:
+            faults.append(Fault(field, str(unknown)))
+            return ""
+        if isinstance(value, str):
+            value = value.strip()
+        if value is None or value == "":
+            faults.append(Fault(field, "is missing"))
+        elif (sentence := fault_of(field, value)) is not None:
+            faults.append(Fault(field, sentence, as_text(value)))
+        return value  # type: ignore[no-any-return] # a text, or there is a fault
 
-        def read(values: Mapping[str, Any]) -> dict[str, Any] | None:
-            found, unknown = {}, []
-            for name, part in parts.items():
-                try:
-                    value = part.value(values)
-                except UnknownValueError as exc:
-                    unknown.append(f"{name}: {exc}")
-                else:
-                    if value is not None:
-                        found[name] = value
-            if unknown:
-                raise UnknownValueError("; ".join(unknown))
-            return found or None
+    def _document(
+        self, field: str, read: Read, values: Mapping[str, Any], faults: list[Fault]
+    ) -> tuple[dict[str, Any] | None, str]:
+        try:
+            value = read(values)
+            if isinstance(value, str):
+                text = value.strip()
+                return (document.read(text), text) if text else (None, "")
+            return (None, "") if value is None else (value, document.write(value))
+        except ValueError as exc:
+            faults.append(Fault(field, str(exc)))
+        except UnfitError as unfit:
+            faults += unfit.faults
+        return None, ""
 
-        return read
+    def _warnings(self, request: Request) -> tuple[str, ...]:
+        found = oddities(request.media_properties, request.routing_properties)
+        if not found:
+            return ()
+        if self._strict:
+            raise UnfitError(found)
+        return tuple([fault.sentence for fault in found])
+
+
+def ready(draft: Draft, mark: int = 0) -> Row:
+    """Return the row that is sent for a draft. mark: as of `Row`."""
+    key, fingerprint, source, line, interaction, channel, kind, media, routing, text, _ = draft
+    body = form(kind, media, routing)
+    return Row(key, fingerprint, source, line, interaction, channel, kind, body, text, 0, mark)
 
 
 def _whole(field: str, template: Template) -> Template:
@@ -202,51 +229,6 @@ def _whole(field: str, template: Template) -> Template:
             f'write a table: [mapping.{field}] address = "{{email}}"'
         )
     return template
-
-
-class _UnfitError(Exception):
-    """The record cannot become a request; the message has every field's error."""
-
-
-def _unfit(errors: Mapping[str, str]) -> _UnfitError:
-    return _UnfitError("; ".join(f"{name}: {rule}" for name, rule in errors.items()))
-
-
-def _nested_reader(field: str) -> Callable[[Mapping[str, Any]], Any]:
-    prefix = f"{field}."
-
-    def read(values: Mapping[str, Any]) -> Any:
-        whole = values.get(field)
-        document: dict[str, Any] = {}
-        for column, value in values.items():
-            if column.startswith(prefix) and value is not None and value != "":
-                _place(document, column[len(prefix) :].split("."), value)
-        if whole is None or whole == "":
-            return document or None
-        if document:
-            raise ValueError(f'is given whole and as "{prefix}…"')
-        return whole
-
-    return read
-
-
-class _Branch(dict[str, Any]):
-    """An object that dotted columns make; one that a record brings is a value, and is not added to."""
-
-
-def _place(document: dict[str, Any], path: list[str], value: Any) -> None:
-    *steps, last = path
-    for step in steps:
-        document = document.setdefault(step, _Branch())
-        if not isinstance(document, _Branch):
-            raise ValueError(f'has a value at "{step}" and one below it')  # noqa: TRY004 - a bad value, not a bad call
-    if last in document:
-        raise ValueError(f'has a value at "{last}" and one below it')
-    document[last] = value
-
-
-def _is_field(column: str) -> bool:
-    return column in FIELDS or column.partition(".")[0] in JSON_FIELDS
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

@@ -2,53 +2,50 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 TOO_DEEP = "is nested too deeply"
 _OUT_OF_RANGE = "has a number that JSON cannot hold"
+_NO_OBJECT = "must be a JSON object"
 
 
-def document(value: Any) -> tuple[dict[str, Any], str]:
-    """Return a JSON object and its text: as it was given, when it came as text, so that nothing in it changes.
-
-    Raises ValueError with what is wrong, to follow the field's name.
-    """
-    if isinstance(value, str):
-        text = value
-        value = _decoded(text)
-    else:
-        text = ""
-    if not isinstance(value, dict):
-        raise ValueError("must be a JSON object")  # noqa: TRY004 - a bad value, not a bad call
+def read(text: str) -> dict[str, Any]:
+    """Return the JSON object that a text holds. Raises ValueError with what is wrong, to follow the field's name."""
     try:
-        if not text or "\\u" in text:  # an escape can hide half of a pair
-            written = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-            written.encode()
-            text = text or written
-        else:
-            text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("is not valid Unicode: it has half of a surrogate pair") from None
-    except ValueError:
-        raise ValueError(_OUT_OF_RANGE) from None
-    except RecursionError:
-        raise ValueError(TOO_DEEP) from None
-    return value, text
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_integer,
-            object_pairs_hook=_unique,
-        )
+        value = _decode(text)
     except json.JSONDecodeError as exc:
         raise ValueError(f"is not JSON: {exc.msg} at character {exc.pos + 1}") from None
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
+    if not isinstance(value, dict):
+        raise ValueError(_NO_OBJECT)  # noqa: TRY004 - a bad value, not a bad call
+    if "\\u" in text:  # an escape can hide half of a pair
+        write(value)
+    else:
+        _check(text)
+    return value
+
+
+def write(value: Any) -> str:
+    """Return the text of a JSON object; raises ValueError as `read` does."""
+    if not isinstance(value, dict):
+        raise ValueError(_NO_OBJECT)  # noqa: TRY004 - a bad value, not a bad call
+    try:
+        text = _encode(value)
+    except ValueError:
+        raise ValueError(_OUT_OF_RANGE) from None
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    _check(text)
+    return text
+
+
+def _check(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not valid Unicode: it has half of a surrogate pair") from None
 
 
 def _integer(text: str) -> int:
@@ -74,3 +71,28 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("has the same key twice")
     return found
+
+
+def _writer(*, ascii_only: bool, sort_keys: bool, allow_nan: bool) -> Callable[[Any], str]:
+    """Return what `json.JSONEncoder(…).encode` is, without making its C part anew for each document."""
+    encoder = json.JSONEncoder(
+        ensure_ascii=ascii_only,
+        check_circular=False,
+        sort_keys=sort_keys,
+        allow_nan=allow_nan,
+        separators=(",", ":"),
+    )
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # another Python
+        return encoder.encode
+    quote = json.encoder.encode_basestring_ascii if ascii_only else json.encoder.encode_basestring
+    encode = make(None, encoder.default, quote, None, ":", ",", sort_keys, encoder.skipkeys, allow_nan)
+    return lambda value: "".join(encode(value, 0))
+
+
+_decode = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer, object_pairs_hook=_unique
+).decode
+_encode = _writer(ascii_only=False, sort_keys=False, allow_nan=False)
+canonical = _writer(ascii_only=True, sort_keys=True, allow_nan=True)
+"""Returns the one text of a JSON value that does not depend on how it was written: keys sorted, no spaces, ASCII."""

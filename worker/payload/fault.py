@@ -1,0 +1,52 @@
+"""What is wrong with a record, fault by fault, and how a value is shown: masked, as it may be somebody's name. Pure."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from worker.model import Problem
+
+_HEAD = 3
+_LONG = 8
+_TAIL = 2
+
+
+class Fault(NamedTuple):
+    """One fault of a record. path: the field, and the key in it. rule: what is wrong, to follow the path.
+
+    value: what stands there, None when nothing does, or nothing that helps.
+    """
+
+    path: str
+    rule: str
+    value: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Path and rule: the same for all records with this fault."""
+        return f"{self.path}: {self.rule}"
+
+
+class UnfitError(Exception):
+    """The record, or a field of it, cannot become what is sent. faults: all that is wrong; code: of the problem."""
+
+    def __init__(self, faults: Sequence[Fault], code: str = "invalid") -> None:
+        super().__init__()
+        self.faults = faults
+        self.code = code
+
+    @property
+    def problem(self) -> Problem:
+        """What is said of the record."""
+        reason = "; ".join(fault.sentence for fault in self.faults)
+        shown = "; ".join(f'{fault.path} is "{mask(fault.value)}"' for fault in self.faults if fault.value is not None)
+        return Problem(self.code, reason, shown or None)
+
+
+def mask(text: str) -> str:
+    """Return the beginning of a text, at most a third of it, and its last digits if it is long and ends in some.
+
+    As much of a value as helps to find it in a file, and no more.
+    """
+    head = text[: min(_HEAD, len(text) // 3)]
+    tail = text[-_TAIL:] if len(text) >= _LONG and text[-_TAIL:].isdecimal() else ""
+    return f"{head}***{tail}"
