@@ -241,6 +241,7 @@ CASES: dict[str, Case] = {
         "header", "\nk,v, v \n1,a,2\n", ': line 2: the header has the column "v" twice, as columns 2 and 3; rename one'
     ),
     "no name in between": stops("header", "k,,v\n1,a,2\n", f": line 1: column 2 {UNNAMED}"),
+    "separators of Unicode alone": stops("header", "\u2028\x0b\nk,v\n1,a\n", f": line 1: column 1 {UNNAMED}"),
     "no names at all": stops("header", ",,\n1,a,2\n", f": line 1: column 1 {UNNAMED}"),
     "NUL in the header": stops(
         "header", "k,v,w\0\n1,a,x\n", ": line 1: the header has a NUL character; is source.encoding right?"
@@ -283,6 +284,7 @@ CASES: dict[str, Case] = {
     "Shift JIS, as set": reads(
         "encoding-set", "k,v\n1,日本\n2,b\n".encode("shift_jis"), (2, "1", "日本"), B, encoding="shift_jis"
     ),
+    "a piece of a mark": stops("other-mark", b"\xef\xbb", ": ends inside its byte-order mark; is it complete?"),
     "two marks": stops(
         "other-mark", b"\xef\xbb\xbf" * 2 + PLAIN.encode(), ": line 1: begins with two byte-order marks; remove one"
     ),
@@ -329,6 +331,12 @@ CASES: dict[str, Case] = {
     "UTF-8, read as UTF-16": stops(
         "wide",
         ACUTE,
+        ': is not utf-16: UTF-16 stream does not start with BOM; set source.encoding to "utf-16-le" or "utf-8-sig"',
+        encoding="utf-16",
+    ),
+    "bytes that are no UTF-16 and have no mark": stops(
+        "wide",
+        b",\x8e\n\xd8v\n",
         ': is not utf-16: UTF-16 stream does not start with BOM; set source.encoding to "utf-16-le" or "utf-8-sig"',
         encoding="utf-16",
     ),

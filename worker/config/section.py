@@ -24,8 +24,8 @@ from worker.timetable import Timetable
 
 ENV_PREFIX = "FLEX_IMPORT__"
 
-# Ways to write something else in ASCII, which Python knows as encodings of text.
-_NO_FILES = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape"})
+# Ways to write something else in ASCII, which Python knows as encodings of text; UTF-7 reads as halves of characters.
+_NO_FILES = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "utf-7"})
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 JsonTemplate = str | dict[str, str]

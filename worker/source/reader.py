@@ -24,6 +24,7 @@ BATCH_RECORDS = 512
 """Enough to make a hop between threads cheap, few enough to hold in memory many times."""
 
 _HEAD_BYTES = 512
+_BLANK = " \t\r\n"  # not the spaces of other scripts: those are somebody's characters
 
 _SUFFIXES: dict[str, Literal["csv", "ndjson"]] = {
     ".csv": "csv",
@@ -147,7 +148,7 @@ class Reader:
             self._check_top(top)
             lines = chain(top, self._text, self._end())
             self.header, self.header_line, self.columns, self.delimiter = "", 0, None, ""
-            if top and top[-1].strip():
+            if top and top[-1].strip(_BLANK):
                 self._decoder = self._decode(lines, top[-1])
             elif not self._settings.allow_empty:
                 raise SourceError(f"{self.source.name}: is empty; {_ALLOW_EMPTY}")
@@ -185,6 +186,8 @@ class Reader:
         what = stranger(head)
         if what:
             raise SourceError(f"{self.source.name}: {what}")
+        if head in (codecs.BOM_UTF8[:1], codecs.BOM_UTF8[:2]):  # which Python takes for nothing
+            raise SourceError(f"{self.source.name}: ends inside its byte-order mark; is it complete?")
         right = suggest_at_top(head, self.encoding)
         if right:
             raise SourceError(f"{self.source.name}: line 1: does not look like {self.encoding}; {right}")
@@ -267,6 +270,8 @@ class Reader:
                 fault = find_fault(again, encoding, universal=universal)
         except DamagedError as damage:
             return self._damaged(damage)
+        except UnicodeError as codec:
+            return self._undecodable(codec)
         except OSError:
             pass
         if fault is None:  # it is no longer what was read
@@ -284,7 +289,7 @@ _ALLOW_EMPTY = "if that is as it should be, set source.allow_empty = true"
 def _through_first_not_blank(lines: Iterator[str]) -> Iterator[str]:
     for line in lines:
         yield line
-        if line.strip():
+        if line.strip(_BLANK):
             return
 
 
