@@ -77,3 +77,7 @@ torture: .venv/.dev ## Kill, freeze and stop real imports while everything goes 
 .PHONY: mutants
 mutants: .venv/.dev ## Put deliberate bugs into copies of the code: the tests must notice each (two minutes)
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+.PHONY: fuzz
+fuzz: .venv/.dev ## Arbitrary bytes for the reader, the mapping and templates (a minute; ARGS="--minutes 10")
+	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -223,8 +223,10 @@ def test_text_that_begins_like_a_compressed_file_is_text(write: Write, header: s
 
 
 def test_compressed_twice_is_no_text(write: Write) -> None:
-    """Only the outer compression is taken off; what is inside is told for what it is: no text."""
-    assert "byte 0x8b at offset 1" in refusal(write("a.csv.gz", compress("gz", ODD_IN["gz"])))
+    """Only the outer compression is taken off; what is inside is told for what it is: compressed, too."""
+    for inner in FORMATS:
+        twice = write(f"a.csv.{inner}.gz", compress("gz", ODD_IN[inner]))
+        assert refusal(twice) == f"a.csv.{inner}.gz: is compressed twice; take the outer layer off"
 
 
 def test_the_frames_of_pzstd_are_read(write: Write) -> None:

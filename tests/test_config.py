@@ -221,6 +221,8 @@ def test_a_flag_does_not_hide_a_section_that_is_none() -> None:
         ("[map.kind]\nAgent = 5", "map.kind.Agent: Input should be a valid string"),
         ('[source]\ndelimiter = ",,"', 'source.delimiter: must be "auto", "tab" or one character'),
         ("[source]\ndelimiter = '\"'", 'source.delimiter: must be "auto", "tab" or one character'),
+        ('[source]\nencoding = "unicode_escape"', 'source.encoding: "unicode_escape" is no encoding of files'),
+        ('[source]\nencoding = "utf-7"', 'source.encoding: "utf-7" is no encoding of files'),
         ('[source]\nencoding = "klingon"', 'source.encoding: "klingon" is no encoding'),
         ("[retry]\nmax_seconds = inf", "retry.max_seconds: Input should be a finite number"),
         ("[api]\nread_timeout_seconds = 0", "api.read_timeout_seconds: Input should be greater than 0"),

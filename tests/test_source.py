@@ -230,6 +230,15 @@ ODD_CSV: dict[str, tuple[str, list[tuple[int, Any]]]] = {
     "old Mac line ends": ("a,b\r1,2\r3,4", [(2, ["1", "2"]), (3, ["3", "4"])]),
     "mixed line ends": ("a,b\n1,2\r\n3,4\r5,6\n", [(2, ["1", "2"]), (3, ["3", "4"]), (4, ["5", "6"])]),
     "other separators of Unicode end no line": ("a\nx\u2028y\x0bz\x85\n", [(2, ["x\u2028y\x0bz\x85"])]),
+    "a delimiter at the header's end": (
+        "a,b,\n1,2,\n3,4\n5,6,7\n8\n",
+        [(2, ["1", "2"]), (3, ["3", "4"]), (4, "has a value in a column that has no name"), (5, "has 1 field, the")],
+    ),
+    "a delimiter at the end of records only": ("a,b\n1,2,\n", [(2, "let the header end with as many")]),
+    "too long a field": (
+        f'a,b\n{"x" * (csv.field_size_limit() + 1)},"y"\n3,4\n',
+        [(2, "has a field of more than 131,072 characters"), (3, ["3", "4"])],
+    ),
     "spaces in values stay": ("a,b\n 1 , 2\n", [(2, [" 1 ", " 2"])]),
 }
 
@@ -312,7 +321,7 @@ FATAL: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
         ['odd: line 2: the header has the column "a" twice, as columns 1 and 3'],
     ),
     "a column without a name": ("a, ,c\n1,2,3\n", {}, ["odd: line 1: column 2 of the header has no name"]),
-    "a delimiter at the header's end": ("a,b,\n1,2,3\n", {}, ["odd: line 1: column 3 of the header has no name"]),
+    "no column with a name": (",,\n1,2,3\n", {}, ["odd: line 1: column 1 of the header has no name"]),
     "a header's open quote": ('\n"a,b\n1,2\n', {}, ["odd: line 2:", "runs to the end of the file", UNCLOSED]),
     "a header's misplaced quote": ('"a"b,c\n1,2\n', {}, ["odd: line 1:", "quotes that do not pair up"]),
     "a NUL in the header": ("a,bcdefg\0\n1,2\n", {}, ["odd: line 1: the header has a NUL character"]),
@@ -320,13 +329,17 @@ FATAL: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "an open quote in the last line": ('a,b\n1,2\n3,"', {}, ["odd: line 3:", "runs to the end of the file"]),
     "an open quote that meets another": ('a,b\n1,"2\n3,4\n5,"6"\n', {}, ["odd: line 2:", "by line 4", UNCLOSED]),
     "a misquoted field before an open one": ('a,b\n1,2\n"x"y,"z\nw"\n', {}, ["odd: line 3:", "by line 3", UNCLOSED]),
-    "a misquoted field before an endless one": (f'a,b\n"x"y,{"z" * LONG}\n', {}, ["odd: line 2:", UNCLOSED]),
+    "a misquoted field before an endless one": (f'a,b\n"x"y,"{"z" * LONG}\n', {}, ["odd: line 2:", UNCLOSED]),
     "a quote that swallows too much": (
         'a,b\n1,2\n3,"4\n' + ("y" * 99 + "\n") * 2000 + '"',
         {},
         ["odd: line 3:", "more than 131,072 characters by line 1314", UNCLOSED],
     ),
-    "too long a field": (f"a\n1\n{'x' * LONG}\n", {}, ["odd: line 3:", "more than 131,072 characters by line 3"]),
+    "too long a field, open": (
+        f'a\n1\n"{"x" * LONG}\n',
+        {},
+        ["odd: line 3:", "131,072 characters by line 3", UNCLOSED],
+    ),
     "cp1252 in UTF-8": (
         b"a,b\r\n1,2\r\n3,Jos\xe9 P\xe9rez\r\n",
         {},

@@ -108,7 +108,11 @@ class Intake:
 
     def _check_columns(self, reader: Reader) -> None:
         if reader.columns is not None:
-            self._mapper.check_columns(reader.columns, f"{reader.source.name}:{reader.header_line}")
+            where = f"{reader.source.name}:{reader.header_line}"
+            if len(reader.columns) == 1:  # rarely meant
+                sign = "tab" if reader.delimiter == "\t" else reader.delimiter
+                where += f' (one column, with source.delimiter = "{sign}")'
+            self._mapper.check_columns(reader.columns, where)
 
 
 def _describe(reader: Reader) -> SourceFile:

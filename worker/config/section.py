@@ -1,5 +1,6 @@
 """The sections of the settings, each key with its default and what it may be."""
 
+import codecs
 import re
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self
@@ -22,6 +23,9 @@ from yarl import URL
 from worker.timetable import Timetable
 
 ENV_PREFIX = "FLEX_IMPORT__"
+
+# Ways to write something else in ASCII, which Python knows as encodings of text; UTF-7 reads as halves of characters.
+_NO_FILES = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "utf-7"})
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 JsonTemplate = str | dict[str, str]
@@ -95,6 +99,8 @@ def _known_encoding(value: str) -> str:
         "".encode(value)
     except LookupError as exc:
         raise ValueError(f'"{value}" is no encoding that Python knows') from exc
+    if codecs.lookup(value).name in _NO_FILES:
+        raise ValueError(f'"{value}" is no encoding of files')
     return value
 
 

@@ -233,5 +233,6 @@ def _whole(field: str, template: Template) -> Template:
 
 def _hint(word: str, known: Iterable[str]) -> str:
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.7)
+    close = [name for name in names if name.casefold() == word.casefold()]
+    close = close or difflib.get_close_matches(word, names, n=1, cutoff=0.7)
     return f' (did you mean "{close[0]}"?)' if close else f" (columns: {', '.join(names)})"

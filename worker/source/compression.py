@@ -49,10 +49,14 @@ def decompress(stream: io.BufferedReader, path: PurePath | None) -> tuple[io.Buf
     return (io.BufferedReader(_Decompressed(stream, compression)) if compression else stream), compression
 
 
+def recognise(head: bytes) -> Compression | None:
+    """Return how data that begins like this is compressed; None when it is not."""
+    return next((compression for compression, magics in _MAGICS.items() if head.startswith(magics)), None)
+
+
 def _recognise(head: bytes, path: PurePath | None) -> Compression | None:
-    for compression, magics in _MAGICS.items():
-        if head.startswith(magics):
-            return compression
+    if found := recognise(head):
+        return found
     claimed = _SUFFIXES.get(path.suffix.lower()) if path else None
     if claimed and any(magic.startswith(head) for magic in _MAGICS[claimed]):
         raise DamagedError(f"its {claimed} data ends within its first {_HEAD_BYTES} bytes")

@@ -55,6 +55,8 @@ class CsvDecoder:
             raise self._untrusted(line, exc) from None
         self.header_line = line
         columns = tuple(field.strip() for field in fields)
+        named = max((number for number, column in enumerate(columns, 1) if column), default=1)
+        self._width, columns = len(columns), columns[:named]
         where = f"{self._name}: line {line}"
         if "\0" in self.header:
             raise SourceError(f"{where}: the header has a NUL character; is source.encoding right?")
@@ -72,7 +74,8 @@ class CsvDecoder:
     def records(self) -> Iterator[Record]:
         """Yield the records after the header, once."""
         rows, columns, texts = self._rows, self.columns, self._texts
-        width = len(columns)
+        width = self._width
+        plain = width if width == len(columns) else -1
         make = tuple.__new__  # what Record(...) does in the end; the detour is a tenth of the time of a record
         line = self.line
         while True:
@@ -80,16 +83,18 @@ class CsvDecoder:
                 for fields in rows:
                     last = rows.line_num
                     text = next(texts) if last == line else "".join(islice(texts, last - line + 1))
-                    if len(fields) == width and "\0" not in text:
+                    if len(fields) == plain and "\0" not in text:
                         yield make(Record, (line, text, dict(zip(columns, fields)), None))  # noqa: B905 - strict is slow
                     elif not _is_blank(text):
-                        yield Record(line, text, None, _misfit(text, len(fields), width))
+                        problem = _misfit(text, fields, len(columns), width)
+                        values = None if problem else dict(zip(columns, fields, strict=False))
+                        yield Record(line, text, values, problem)
                     line = last + 1
             except csv.Error as exc:
                 text = self._text_since(line)
                 if line + 1 != self.line or _leaves_quote_open(text, self.delimiter):
                     raise self._untrusted(line, exc) from None
-                yield Record(line, text, None, _MISQUOTED)
+                yield Record(line, text, None, _OVERLONG if "field limit" in str(exc) else _MISQUOTED)
                 line = self.line
             else:
                 return
@@ -114,10 +119,20 @@ class CsvDecoder:
 _MISQUOTED = Problem("malformed", 'has text after a closing quote; a quote inside a quoted field is written twice: ""')
 
 
-def _misfit(text: str, fields: int, width: int) -> Problem:
+_OVERLONG = Problem("malformed", f"has a field of more than {csv.field_size_limit():,} characters")
+
+
+def _misfit(text: str, fields: list[str], named: int, width: int) -> Problem | None:
+    """Return what is wrong with a record. width: columns of the header, with those at its end that have no name."""
     if "\0" in text:
         return Problem("malformed", "has a NUL character")
-    return Problem("malformed", f"has {fields} field{'s' * (fields != 1)}, the header has {width}")
+    empty = not any(fields[named:])
+    if named < width and named <= len(fields) <= width:  # a spreadsheet ends some lines with delimiters, some not
+        return None if empty else Problem("malformed", "has a value in a column that has no name in the header")
+    reason = f"has {len(fields)} field{'s' * (len(fields) != 1)}, the header has {named}"
+    if len(fields) > width and empty:
+        reason += "; if the lines end with delimiters, let the header end with as many"
+    return Problem("malformed", reason)
 
 
 def _is_blank(text: str) -> bool:
@@ -131,8 +146,9 @@ def likely_delimiter(header: str) -> str:
 
 
 def _leaves_quote_open(text: str, delimiter: str) -> bool:
-    """Tell whether a forgiving reader would want another line to complete this misquoted one."""
-    forgiving = csv.reader((text, ""), delimiter=delimiter)
+    """Tell whether a forgiving reader would want another line to complete this misquoted or overlong one."""
+    short = re.sub(rf'[^"{re.escape(delimiter)}\r\n]{{3,}}', "xx", text)  # the reader's limit is not the question
+    forgiving = csv.reader((short, ""), delimiter=delimiter)
     try:
         next(forgiving)
     except csv.Error:

@@ -1,11 +1,16 @@
 """Explains bytes that are not text in the configured encoding: where they are, and which encoding is likely."""
 
 import codecs
+import re
 from typing import BinaryIO, NamedTuple
 
 _CHUNK_BYTES = 1 << 16
 _WINDOW_BYTES = 200
 _UTF8 = ("utf-8", "utf-8-sig")
+_UTF16_ORDERED = ("utf-16-le", "utf-16-be")
+
+# Hardly in a Western language: many such letters in a row, or a capital right after a small letter.
+_NOT_WESTERN = re.compile(r"[^\x00-\x7f]{3}|[a-zß-öø-ÿšœž][À-ÖØ-ÞŠŒŽŸ]")
 
 
 class Fault(NamedTuple):
@@ -68,21 +73,23 @@ def suggest(exc: UnicodeDecodeError, head: bytes, encoding: str, *, ascii_before
     head: how the input begins. ascii_before: everything up to the byte was ASCII.
     """
     codec = codecs.lookup(encoding).name
-    wide = suggest_wide(head)
+    wide = "" if codec.startswith("utf-16") else suggest_wide(head)
     if wide:
         return wide
     bad = exc.object[exc.start :]
-    if codec not in _UTF8 and _decodes_as_utf8(exc.object):
+    if codec not in _UTF8 and 0 not in head and _decodes_as_utf8(exc.object):
         return 'it is probably UTF-8: set source.encoding = "utf-8-sig"'
     if exc.reason in {"unexpected end of data", "truncated data"}:
         return "the input ends in the middle of a character: is it complete?"
-    if codec != "cp1252" and ascii_before and _plausible_cp1252(bad):
+    if codec != "cp1252" and ascii_before and _plausible_cp1252(exc.object[: exc.start], bad):
         return 'it is probably Windows-1252: set source.encoding = "cp1252"'
     return "the line is damaged, or source.encoding is not the file's encoding"
 
 
 def suggest_wide(head: bytes) -> str:
-    """Return what to set when the bytes look like UTF-16, else an empty string."""
+    """Return what to set when the bytes look like UTF-16 or UTF-32, else an empty string."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return 'it is UTF-32: set source.encoding = "utf-32"'
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return 'it is UTF-16: set source.encoding = "utf-16"'
     nulls = head.count(0)
@@ -93,6 +100,21 @@ def suggest_wide(head: bytes) -> str:
     return f'it is probably UTF-16: set source.encoding = "utf-16-{order}"'
 
 
+def suggest_at_top(head: bytes, encoding: str) -> str:
+    """Return what to set when the first bytes, though they can be decoded, show another encoding; else nothing."""
+    codec = codecs.lookup(encoding).name
+    if head.startswith(codecs.BOM_UTF8) and codec not in _UTF8:
+        return 'it is UTF-8: set source.encoding = "utf-8-sig"'
+    if codec in _UTF16_ORDERED and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        wide = suggest_wide(head)
+        if wide and codec not in wide:
+            return wide
+        # Not even a line end without a NUL: that cannot be two bytes a character.
+        if b"\n" in head and 0 not in head and _decodes_as_utf8(head):
+            return 'it is probably UTF-8: set source.encoding = "utf-8-sig"'
+    return ""
+
+
 def _decodes_as_utf8(data: bytes) -> bool:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data)
@@ -101,10 +123,11 @@ def _decodes_as_utf8(data: bytes) -> bool:
     return True
 
 
-def _plausible_cp1252(bad: bytes) -> bool:
-    window = bad[:_WINDOW_BYTES].splitlines()[0]
+def _plausible_cp1252(before: bytes, bad: bytes) -> bool:
+    window = before[-1:].strip() + bad[:_WINDOW_BYTES].splitlines()[0]
     try:
         text = window.decode("cp1252")
     except UnicodeDecodeError:
         return False
-    return all(character.isprintable() or character in "\t\xa0\xad" for character in text)
+    printable = all(character.isprintable() or character in "\t\xa0\xad" for character in text)
+    return printable and not _NOT_WESTERN.search(text)

@@ -1,5 +1,6 @@
 """One input from its first byte to its last record, and the asynchronous face of it."""
 
+import codecs
 import io
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -13,13 +14,17 @@ from anyio import to_thread
 from worker.config import Source
 from worker.errors import SourceError
 from worker.model import Record
-from worker.source.compression import Compression, DamagedError, decompress, plain_suffix
+from worker.source.compression import Compression, DamagedError, decompress, plain_suffix, recognise
 from worker.source.decoder import CsvDecoder, Decoder, NdjsonDecoder, likely_delimiter
-from worker.source.encoding import LineCounter, find_fault, suggest, suggest_wide
+from worker.source.encoding import LineCounter, find_fault, suggest, suggest_at_top, suggest_wide
+from worker.source.head import begins_json, misread, stranger
 from worker.source.input import Input, Pipe, Stamp, open_stdin
 
 BATCH_RECORDS = 512
 """Enough to make a hop between threads cheap, few enough to hold in memory many times."""
+
+_HEAD_BYTES = 512
+_BLANK = " \t\r\n"  # not the spaces of other scripts: those are somebody's characters
 
 _SUFFIXES: dict[str, Literal["csv", "ndjson"]] = {
     ".csv": "csv",
@@ -137,12 +142,13 @@ class Reader:
                 raise SourceError(
                     f"{self.source.name}: changed since it was counted; run again when nothing writes to it any more"
                 )
+            self._check_head(binary.peek(_HEAD_BYTES)[:_HEAD_BYTES])
             top = list(_through_first_not_blank(self._text))
+            self.format = self._choose_format(top[-1] if top else "")
             self._check_top(top)
             lines = chain(top, self._text, self._end())
-            self.format = self._choose_format(top[-1].lstrip() if top else "")
             self.header, self.header_line, self.columns, self.delimiter = "", 0, None, ""
-            if top and top[-1].strip():
+            if top and top[-1].strip(_BLANK):
                 self._decoder = self._decode(lines, top[-1])
             elif not self._settings.allow_empty:
                 raise SourceError(f"{self.source.name}: is empty; {_ALLOW_EMPTY}")
@@ -155,7 +161,10 @@ class Reader:
         if self.format == "ndjson":
             return NdjsonDecoder(lines)
         delimiter = self._settings.delimiter
-        return CsvDecoder(lines, likely_delimiter(first) if delimiter == "auto" else delimiter, self.source.name)
+        if delimiter == "auto":
+            tabs = "\t" in first and self.source.path is not None and plain_suffix(self.source.path) == ".tsv"
+            delimiter = "\t" if tabs else likely_delimiter(first)
+        return CsvDecoder(lines, delimiter, self.source.name)
 
     def _open_bytes(self) -> io.BufferedReader:
         if self.source.path is not None:
@@ -169,18 +178,38 @@ class Reader:
         if self._settings.format != "auto":
             return self._settings.format
         suffix = "" if self.source.path is None else plain_suffix(self.source.path)
-        return _SUFFIXES.get(suffix, "ndjson" if first.startswith("{") else "csv")
+        return _SUFFIXES.get(suffix, "ndjson" if begins_json(first) else "csv")
+
+    def _check_head(self, head: bytes) -> None:
+        if self.compression and recognise(head):
+            raise SourceError(f"{self.source.name}: is compressed twice; take the outer layer off")
+        what = stranger(head)
+        if what:
+            raise SourceError(f"{self.source.name}: {what}")
+        if head in (codecs.BOM_UTF8[:1], codecs.BOM_UTF8[:2]):  # which Python takes for nothing
+            raise SourceError(f"{self.source.name}: ends inside its byte-order mark; is it complete?")
+        right = suggest_at_top(head, self.encoding)
+        if right:
+            raise SourceError(f"{self.source.name}: line 1: does not look like {self.encoding}; {right}")
 
     def _check_top(self, top: list[str]) -> None:
         if not top:
             return
         where = f"{self.source.name}: line 1"
-        if top[0].startswith("\ufeff"):
+        if top[0].startswith("\ufeff") and self._strips_mark():
+            raise SourceError(f"{where}: begins with two byte-order marks; remove one")
+        if top[0].startswith(("\ufeff", "\ufffe")):
             right = "utf-16" if self.encoding.lower().startswith("utf-16") else "utf-8-sig"
             raise SourceError(f'{where}: begins with a byte-order mark; set source.encoding = "{right}"')
         wide = suggest_wide(top[0].encode("latin-1", "replace"))
         if wide:
             raise SourceError(f"{where}: is full of NUL characters; {wide}")
+        what = misread(top[-1], self.format, told=self._settings.format != "auto")
+        if what:
+            raise SourceError(f"{self.source.name}: line {len(top)}: {what}")
+
+    def _strips_mark(self) -> bool:
+        return codecs.lookup(self.encoding).name in {"utf-8-sig", "utf-16", "utf-32"}
 
     def _read(self, decoder: Decoder) -> Iterator[list[Record]]:
         found = False
@@ -241,6 +270,8 @@ class Reader:
                 fault = find_fault(again, encoding, universal=universal)
         except DamagedError as damage:
             return self._damaged(damage)
+        except UnicodeError as codec:
+            return self._undecodable(codec)
         except OSError:
             pass
         if fault is None:  # it is no longer what was read
@@ -258,7 +289,7 @@ _ALLOW_EMPTY = "if that is as it should be, set source.allow_empty = true"
 def _through_first_not_blank(lines: Iterator[str]) -> Iterator[str]:
     for line in lines:
         yield line
-        if line.strip():
+        if line.strip(_BLANK):
             return
 
 
