@@ -627,7 +627,7 @@ async def look(path: Path, given: Mapping[str, Any]) -> list[Found]:
     async with Intake([Input(path.name, path)], settings, Mapper(MAPPING, KEY)) as intake:
         counted = await intake.count()
         with Survey(None, intake.names) as survey:
-            async for batch in intake.read(survey, register):
+            async for batch in intake.rows(survey, register):
                 found += [(row.line, row.key, _name(row.body)) for row in batch.send]
                 found += [(finding.line, finding.code, finding.reason) for finding in batch.findings]
     assert counted == len(found)

@@ -1,6 +1,8 @@
 """`export --rejects`: the original records of what went wrong, ready to be repaired and read again."""
 
 import csv
+import io
+import json
 import os
 import tempfile
 from asyncio.subprocess import PIPE
@@ -8,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -19,13 +22,15 @@ from tests.ledger_contract import OUTCOMES, Desk, at_work, bring_to
 from tests.samples_of import row, sid
 from tests.test_command import HEADER, csv_of, states
 from tests.test_ledger_sqlite import SqlitePlace
-from tests.test_source import options, written_tables
+from tests.test_source import CELL, ENCODINGS, options, written_tables
 from worker.cli.repairing import find_rows
+from worker.config import FieldMapping
 from worker.emulator import Answer, Condition, Emulator, serve
 from worker.errors import ConfigError, LedgerError, SourceError
 from worker.ledger import Finding, SourceFile
 from worker.ledger.view import Reject, View
-from worker.model import Record, State
+from worker.model import Misfit, Record, State
+from worker.payload import Mapper, ready
 from worker.rejects import REASONS, Written, write_rejects
 from worker.source import Input, Reader
 
@@ -281,9 +286,6 @@ def test_records_that_do_not_fit_in_their_encoding_leave_nothing_behind(place: S
     assert names_in(place.path.parent / "fix") == []
 
 
-ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp1252", "shift_jis", "gb18030", "iso2022_jp")
-
-
 def read(path: Path, delimiter: str, encoding: str) -> tuple[Reader, list[Record]]:
     """Read a file as a CSV to its end."""
     given = options(delimiter=delimiter, encoding=encoding, allow_empty=True)
@@ -348,6 +350,67 @@ def test_any_table_comes_back_as_it_was(
             assert [int(line["record"]) for line in reasons(one.reasons)] == list(range(1, len(wanted) + 1))
             if len(wanted) == len(records) and text == reader.header + "".join(r.text for r in records):
                 assert one.path.read_bytes() == original.read_bytes()
+
+
+FILTERED = Mapper(
+    FieldMapping(
+        interaction_sid=sid("KD", 1),
+        channel_sid=sid("UO", 1),
+        type="{kind | trim | lower | map:kind}",
+        media_properties={"address": "{phone | digits | whatsapp}", "name": '{name | split:" ":1 | default:x} {raw}'},
+        routing_properties={"raw": "{raw}"},
+    ),
+    "row:{id | trim}",
+    maps={"kind": {"agent": "agent", "*": "customer"}},
+)
+
+
+@st.composite
+def legacy_files(draw: st.DrawFn) -> tuple[str, str, bytes]:
+    """Make an input in a legacy system's columns: its name, its encoding and its bytes."""
+    columns = ("id", "kind", "phone", "name", "raw")
+    rows = draw(st.lists(st.tuples(*[CELL] * len(columns)), min_size=1, max_size=5))
+    encoding, end = draw(st.sampled_from(ENCODINGS)), draw(st.sampled_from(["\n", "\r\n"]))
+    if draw(st.booleans()):
+        ascii_only = draw(st.booleans())
+        objects = (dict(zip(columns, row, strict=True)) for row in rows)
+        text = "".join(json.dumps(one, ensure_ascii=ascii_only) + end for one in objects)
+        return "a.ndjson", encoding, text.encode(encoding, "replace")
+    stream = io.StringIO(newline="")
+    quoting: Literal[0, 1] = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+    writer = csv.writer(stream, delimiter=draw(st.sampled_from(",;|")), quoting=quoting, lineterminator=end)
+    writer.writerows([columns, *rows])
+    return "a.csv", encoding, stream.getvalue().encode(encoding, "replace")
+
+
+@settings(deadline=None, max_examples=60)
+@given(legacy_files())
+def test_any_rejects_make_the_same_requests_again(legacy: tuple[str, str, bytes]) -> None:
+    """Under a mapping with filters and maps: keys, fingerprints and request bytes are those of the original input."""
+    name, encoding, content = legacy
+    with tempfile.TemporaryDirectory() as folder:
+        original, place = Path(folder) / name, SqlitePlace(Path(folder) / "imports.db")
+        original.write_bytes(content)
+        before, reader = _mapped(original, encoding)
+        source = SourceFile(str(original), reader.format, reader.encoding, reader.delimiter, reader.header)
+        reject(place, source, *[(line, text) for line, text, _ in before])
+        [one] = export(place)
+        assert one.path
+        after, _ = _mapped(one.path, encoding)
+    assert [made for _, _, made in after] == [made for _, _, made in before]
+
+
+def _mapped(path: Path, encoding: str) -> tuple[list[tuple[int, str, tuple[object, ...]]], Reader]:
+    """Return what becomes of each record of a file: its line, its text, and its request or its problem."""
+    found: list[tuple[int, str, tuple[object, ...]]] = []
+    with Reader(Input(path.name, path), options(encoding=encoding)) as reader:
+        for record in (record for batch in reader for record in batch):
+            made = FILTERED.map(record, 1)
+            if isinstance(made, Misfit):
+                found.append((record.line, record.text, (made.key, made.problem)))
+            else:
+                found.append((record.line, record.text, (made.key, made.fingerprint, ready(made).body)))
+    return found, reader
 
 
 # ---- the folder -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.test_compression import FORMATS, compress
 from worker.config import Source
 from worker.errors import SourceError
 from worker.model import Record
@@ -816,6 +817,33 @@ def test_any_written_table_reads_back_the_same(
     assert [(r.line, r.text, r.values) for r in records] == [
         (line, text, dict(zip(columns, row, strict=True))) for line, text, row in rows
     ]
+
+
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp1252", "shift_jis", "gb18030", "iso2022_jp")
+
+
+def _holds(encoding: str, text: str) -> bool:
+    try:
+        return text.encode(encoding).decode(encoding) == text
+    except UnicodeError:
+        return False
+
+
+@settings(deadline=None)
+@given(written_tables(), st.data(), st.sampled_from(["", *FORMATS]))
+def test_any_written_table_reads_back_in_any_encoding_and_compression(
+    table: tuple[str, str, tuple[str, ...], list[tuple[int, str, list[str]]]], data: st.DataObject, pack: str
+) -> None:
+    """In each encoding that can hold it, plain or compressed, it is the same table with the same lines."""
+    delimiter, header, columns, rows = table
+    text = header + "".join(text for _, text, _ in rows)
+    encoding = data.draw(st.sampled_from([one for one in ENCODINGS if _holds(one, text)]))
+    content = compress(pack, text.encode(encoding)) if pack else text.encode(encoding)
+    given_ = options(delimiter=delimiter, format="csv", allow_empty=True, encoding=encoding)
+    with Reader(STDIN, given_, stdin=io.BytesIO(content)) as reader:
+        records = [record for batch in reader for record in batch]
+    assert (reader.compression or "", reader.header, reader.columns) == (pack, header, columns)
+    assert [(r.line, r.text, list((r.values or {}).values())) for r in records] == rows
 
 
 @settings(deadline=None)

@@ -16,8 +16,8 @@ from tests.samples_of import sid
 from worker.config import FieldMapping, Source
 from worker.errors import ConfigError, SourceError
 from worker.filter import UnknownValueError
-from worker.model import Misfit, Record, Row
-from worker.payload import FIELDS, Mapper
+from worker.model import Draft, Misfit, Record, Row
+from worker.payload import FIELDS, Mapper, ready
 from worker.source import Input, Reader
 from worker.template import parse
 
@@ -148,8 +148,8 @@ def _rows(mapper: Mapper, records: list[Record]) -> Iterator[bool]:
             assert made.problem.reason
             (made.problem.reason + (made.key or "")).encode()
         else:
-            _examine_row(made)
-        yield isinstance(made, Row)
+            _examine_row(ready(made, mapper.mark(made.text)))
+        yield isinstance(made, Draft)
 
 
 def _examine_row(row: Row) -> None:

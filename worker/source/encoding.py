@@ -6,6 +6,7 @@ from typing import BinaryIO, NamedTuple
 
 _CHUNK_BYTES = 1 << 16
 _WINDOW_BYTES = 200
+_MANY = 2
 _UTF8 = ("utf-8", "utf-8-sig")
 _UTF16_ORDERED = ("utf-16-le", "utf-16-be")
 
@@ -106,9 +107,11 @@ def suggest_at_top(head: bytes, encoding: str) -> str:
     if head.startswith(codecs.BOM_UTF8) and codec not in _UTF8:
         return 'it is UTF-8: set source.encoding = "utf-8-sig"'
     if codec in _UTF16_ORDERED and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        wide = suggest_wide(head)
-        if wide and codec not in wide:
-            return wide
+        own, other = head[1::2].count(0), head[::2].count(0)
+        if codec == "utf-16-be":
+            own, other = other, own
+        if other > _MANY * (own + 1):  # a few characters do hold a zero byte on that side
+            return suggest_wide(head)
         # Not even a line end without a NUL: that cannot be two bytes a character.
         if b"\n" in head and 0 not in head and _decodes_as_utf8(head):
             return 'it is probably UTF-8: set source.encoding = "utf-8-sig"'
