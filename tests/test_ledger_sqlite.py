@@ -77,14 +77,20 @@ class SqlitePlace:
             query = "SELECT key, looks.reason, candidates FROM looks JOIN rows ON rows.id = row_id WHERE looked_at > 0"
             return {key: (reason, tuple(json.loads(sids))) for key, reason, sids in connection.execute(query)}
 
-    def decisions(self) -> list[tuple[str, int, str, str, str | None, int]]:
+    def decisions(self) -> list[tuple[str, int, str, str, str | None, str | None, int]]:
         """Return the decisions."""
         with closing(open_readonly(self.path)) as connection:
             query = (
-                "SELECT key, decisions.run_id, decided_by, decision, decisions.sid, decided_at "
+                "SELECT key, decisions.run_id, decided_by, decision, decisions.sid, decisions.reason, decided_at "
                 "FROM decisions JOIN rows ON rows.id = row_id ORDER BY decisions.id"
             )
             return connection.execute(query).fetchall()
+
+    def waivers(self) -> dict[bytes, tuple[int, str, str, int]]:
+        """Return the waivers."""
+        with closing(open_readonly(self.path)) as connection:
+            query = "SELECT digest, run_id, waived_by, reason, waived_at FROM waivers"
+            return {digest: tuple(found) for digest, *found in connection.execute(query)}
 
     def forget(self, key: str) -> None:
         """Do what `ledger prune` will do."""
@@ -92,7 +98,7 @@ class SqlitePlace:
             connection.execute("DELETE FROM payloads WHERE row_id = (SELECT id FROM rows WHERE key = ?)", (key,))
 
     def decide(self, key: str, state: State) -> None:
-        """Do what `waive` and `undo` will do."""
+        """Do what `waive` does and `undo` will do."""
         with closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute("UPDATE rows SET state = ? WHERE key = ?", (state, key))
 
@@ -297,7 +303,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "foreign": (foreign, "is a database of something else"),
     "foreign without tables": (foreign_without_tables, "is a database of something else"),
     "blank": (blank_database, "is empty, so it is no ledger"),
-    "newer": (newer, r"newer flex-import \(schema 99, this one knows 3\); use that version"),
+    "newer": (newer, r"newer flex-import \(schema 99, this one knows 4\); use that version"),
 }
 
 
@@ -747,7 +753,7 @@ def test_what_the_disk_says_is_an_error_of_the_ledger(
 
 # ---- versions -------------------------------------------------------------------------------------------------------
 
-FOURTH = "ALTER TABLE rows ADD COLUMN colour TEXT; CREATE TABLE colours (id INTEGER PRIMARY KEY) STRICT"
+FIFTH = "ALTER TABLE rows ADD COLUMN colour TEXT; CREATE TABLE colours (id INTEGER PRIMARY KEY) STRICT"
 
 
 def old_ledger(place: SqlitePlace) -> list[dict[str, Any]]:
@@ -786,16 +792,16 @@ def test_a_migration_keeps_the_data_and_a_copy(place: SqlitePlace) -> None:
     """A newer program brings an older ledger up to date and leaves the old one beside it, whole and private."""
     rows = old_ledger(place)
     with umask(0), closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
-        prepare(connection, place.path, (*MIGRATIONS, FOURTH))
-        assert check(connection, place.path, (*MIGRATIONS, FOURTH)) == 4
+        prepare(connection, place.path, (*MIGRATIONS, FIFTH))
+        assert check(connection, place.path, (*MIGRATIONS, FIFTH)) == 5
         assert connection.execute("SELECT count(colour), count(*) FROM rows").fetchone() == (0, len(rows))
         assert connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
-    copy = SqlitePlace(place.path.with_name("imports.db.v3.bak"))
+    copy = SqlitePlace(place.path.with_name("imports.db.v4.bak"))
     assert mode(copy.path) == 0o600
     assert copy.rows() == rows
     with at_work(copy) as desk:
         desk.intend(desk.row(50))
-    with pytest.raises(LedgerRefusedError, match="schema 4, this one knows 3"):
+    with pytest.raises(LedgerRefusedError, match="schema 5, this one knows 4"):
         open_ledger(place.path)
 
 
@@ -851,7 +857,7 @@ def test_an_older_ledger_is_not_looked_at(place: SqlitePlace, way: Callable[[Pat
     """Who only looks may not change it, and hears at once what brings it up to date; the file stays as it is."""
     earlier_version(place.path)
     before = place.path.read_bytes()
-    message = "older flex-import .schema 1, this one needs 3.; the next `flex-import run` or `flex-import reconcile` br"
+    message = "older flex-import .schema 1, this one needs 4.; the next `flex-import run` or `flex-import reconcile` br"
     with pytest.raises(LedgerRefusedError, match=message) as caught:
         way(place.path)
     assert str(place.path) in str(caught.value)
@@ -867,7 +873,7 @@ def test_a_failed_migration_leaves_the_old_version_usable(place: SqlitePlace, br
         with pytest.raises(LedgerError, match="could not be prepared"):
             prepare(connection, place.path, (*MIGRATIONS, broken))
         assert not connection.in_transaction
-        assert check(connection, place.path) == 3
+        assert check(connection, place.path) == 4
     assert place.rows() == rows
     with at_work(place) as desk:
         desk.intend(desk.row(50))
@@ -878,23 +884,23 @@ def test_a_failed_later_step_keeps_the_earlier_ones(place: SqlitePlace) -> None:
     rows = old_ledger(place)
     with closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
         with pytest.raises(LedgerError):
-            prepare(connection, place.path, (*MIGRATIONS, FOURTH, "nonsense"))
-        prepare(connection, place.path, (*MIGRATIONS, FOURTH, "CREATE TABLE fifth (x)"))
-        assert check(connection, place.path, (*MIGRATIONS, FOURTH, "")) == 5
+            prepare(connection, place.path, (*MIGRATIONS, FIFTH, "nonsense"))
+        prepare(connection, place.path, (*MIGRATIONS, FIFTH, "CREATE TABLE sixth (x)"))
+        assert check(connection, place.path, (*MIGRATIONS, FIFTH, "")) == 6
         assert connection.execute("SELECT count(*) FROM rows").fetchone()[0] == len(rows)
     names = {found.name for found in place.path.parent.iterdir()}
-    assert {"imports.db.v3.bak", "imports.db.v4.bak"} <= names
+    assert {"imports.db.v4.bak", "imports.db.v5.bak"} <= names
 
 
 def test_no_migration_without_a_copy(place: SqlitePlace) -> None:
     """When the copy cannot be made, the ledger stays as it is."""
     rows = old_ledger(place)
-    place.path.with_name("imports.db.v3.bak").mkdir()
+    place.path.with_name("imports.db.v4.bak").mkdir()
     with (
         closing(sqlite3.connect(place.path, isolation_level=None)) as connection,
         pytest.raises(LedgerError, match="could not be prepared"),
     ):
-        prepare(connection, place.path, (*MIGRATIONS, FOURTH))
+        prepare(connection, place.path, (*MIGRATIONS, FIFTH))
     assert place.rows() == rows
     assert not list(place.path.parent.glob("*.part"))
 
@@ -910,6 +916,7 @@ def test_a_ledger_of_this_version_is_not_copied(place: SqlitePlace) -> None:
 
 
 ALL = "key, fingerprint, state, run_id, source_id, line, channel_id, type, started_at"
+DECISION = "row_id, run_id, decided_at, decided_by, decision, sid, reason"
 ORDER = "run_id, given_at, given_by, command, rate"
 
 
@@ -933,6 +940,12 @@ ORDER = "run_id, given_at, given_by, command, rate"
         f"INSERT INTO orders ({ORDER}) VALUES (1, 0, 'me', 'pause', 5)",
         f"INSERT INTO orders ({ORDER}) VALUES (1, 0, 'me', 'stop', NULL)",
         f"INSERT INTO orders ({ORDER}) VALUES (9, 0, 'me', 'pause', NULL)",
+        f"INSERT INTO decisions ({DECISION}) VALUES (1, 1, 0, 'me', 'waived', NULL, NULL)",
+        f"INSERT INTO decisions ({DECISION}) VALUES (1, 1, 0, 'me', 'waived', 'UT1', 'x')",
+        f"INSERT INTO decisions ({DECISION}) VALUES (1, 1, 0, 'me', 'not_created', NULL, 'x')",
+        f"INSERT INTO decisions ({DECISION}) VALUES (9, 1, 0, 'me', 'waived', NULL, 'x')",
+        "INSERT INTO waivers VALUES (x'00', 9, 0, 'me', 'x')",
+        "INSERT INTO waivers VALUES (x'00', 1, 0, 'me', NULL)",
         f"INSERT INTO rows ({ALL}) SELECT {ALL} FROM rows",
     ],
 )

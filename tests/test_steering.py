@@ -207,7 +207,7 @@ def test_what_is_no_ledger_cannot_be_steered_and_is_left_alone(place: SqlitePlac
         give_order(place.path, "pause", None, "ann@desk")
     assert list(place.path.parent.iterdir()) == []
     earlier_version(place.path, 2)
-    with pytest.raises(LedgerRefusedError, match=r"older flex-import \(schema 2, this one needs 3\)"):
+    with pytest.raises(LedgerRefusedError, match=r"older flex-import \(schema 2, this one needs 4\)"):
         give_order(place.path, "pause", None, "ann@desk")
     assert [found.name for found in place.path.parent.iterdir()] == ["imports.db"]
     place.path.write_text("my notes")

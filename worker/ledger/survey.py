@@ -15,6 +15,7 @@ from typing import NamedTuple, Self, assert_never
 from worker.errors import LedgerError
 from worker.ledger import Finding, Known, Standing, standing_of
 from worker.ledger.opening import open_readonly
+from worker.ledger.waiving import has_waivers, is_waived
 from worker.model import Misfit, Row, State
 
 _SEEN = """
@@ -57,6 +58,7 @@ class Survey:
         self._working = threading.Lock()
         self._hand_on = hand_on
         self._ledger = open_readonly(ledger) if ledger else None
+        self._waivers = self._ledger if self._ledger and has_waivers(self._ledger) else None
         # an empty name is a private file that SQLite removes by itself
         self._seen = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -2000"):
@@ -97,7 +99,9 @@ class Survey:
         surveyed = Surveyed(read=len(batch))
         for item in batch:
             surveyed.source, surveyed.last_line = item.source, item.line
-            if isinstance(item, Misfit):
+            if isinstance(item, Misfit) and self._waivers and is_waived(self._waivers, item.text):
+                surveyed.count("waived")
+            elif isinstance(item, Misfit):
                 surveyed.count("rejected")
                 surveyed.findings.append(_misfit(item))
             elif earlier := first.get(item.key) or new.get(item.key):
@@ -130,6 +134,9 @@ class Survey:
         if row.fingerprint == first.fingerprint:
             surveyed.count("duplicate")
             kind, code, reason, text = "duplicate", "duplicate", "the same record again", None
+        elif self._waivers and is_waived(self._waivers, row.text):
+            surveyed.count("waived")
+            return
         else:
             surveyed.count("rejected")
             kind, code, reason, text = "rejected", "key_conflict", "another row of the input has this key", row.text
