@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,9 @@ from worker.ledger import (
     SourceFile,
     Standing,
     Surroundings,
+    Waive,
+    Why,
+    record_digest,
     standing_of,
 )
 from worker.model import Created, Existed, Failed, InDoubt, Outcome, Parked, Rejected, Row, Settlement, State
@@ -72,8 +76,12 @@ class Place(Protocol):
         """Return key → reason and candidates, for the rows that have a look that did not decide."""
         ...
 
-    def decisions(self) -> list[tuple[str, int, str, str, str | None, int]]:
-        """Return key, run, who, what, sid and the time in milliseconds since 1970, of each decision, in order."""
+    def decisions(self) -> list[tuple[str, int, str, str, str | None, str | None, int]]:
+        """Return key, run, who, what, sid, reason, time in milliseconds since 1970, for each decision, in order."""
+        ...
+
+    def waivers(self) -> dict[bytes, tuple[int, str, str, int]]:
+        """Return the digest of a record → run, who, reason and the time in milliseconds since 1970."""
         ...
 
     def decide(self, key: str, state: State) -> None:
@@ -755,8 +763,8 @@ class LedgerContract:
         ended = Settlement(wanted.key, Created(sid("UT", 1)), ends_doubt=True)
         desk.ledger.write([Decision(number, "bob@host", "created", sid("UT", 1)), Settle(number, ended)])
         (*first, first_time), (*second, second_time) = place.decisions()
-        assert first == [wanted.key, first_run, "ada@host", "not_created", None]
-        assert second == [wanted.key, desk.run, "bob@host", "created", sid("UT", 1)]
+        assert first == [wanted.key, first_run, "ada@host", "not_created", None, None]
+        assert second == [wanted.key, desk.run, "bob@host", "created", sid("UT", 1), None]
         year_2020 = 1_577_836_800_000
         assert year_2020 < first_time <= second_time
 
@@ -791,6 +799,102 @@ class LedgerContract:
         assert place.looks() == {wanted.key: ("half ? of a pair", (odd,))}
         assert place.decisions()[0][2] == "ad?a"
         assert desk.ledger.surroundings(number).baseline == frozenset({odd})
+
+    # ---- waivers ----------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("state", OPEN_AGAIN)
+    def test_a_cluster_is_signed_off_with_who_when_and_why(self, desk: Desk, place: Place, state: State) -> None:
+        """Each of its rows is waived by this run and keeps why it was refused; others are left as they are."""
+        outcome = OUTCOMES[list(STATES).index(state.value)]
+        assert isinstance(outcome, Rejected | Parked | Failed)
+        cluster = [desk.row(1), desk.row(2)]
+        numbers = [desk.bring(wanted, outcome) for wanted in cluster]
+        others = [desk.row(number) for number in range(3, 3 + len(OUTCOMES))]
+        for wanted, other in zip(others, OUTCOMES, strict=True):
+            desk.bring(wanted, replace(other, reason="another") if isinstance(other, type(outcome)) else other)
+        left = [found for found in place.rows() if found["key"] not in {wanted.key for wanted in cluster}]
+        desk.begin_next_run()
+        waive = Waive(state, Why(outcome.code, outcome.reason), "ada@host", "test accounts")
+        assert desk.ledger.write([waive]) == [2]
+        waived = [found for found in place.rows() if found["state"] == "waived"]
+        assert [found["key"] for found in waived] == [wanted.key for wanted in cluster]
+        for found in waived:
+            assert (found["code"], found["reason"], found["run"]) == (outcome.code, outcome.reason, desk.run)
+            assert (found["attempts"], found["settled_at"] >= found["started_at"]) == (1, True)
+        assert [found for found in place.rows() if found["state"] != "waived"] == left
+        assert desk.ledger.settled_by_run() == {State.WAIVED: 2}
+        decisions = place.decisions()
+        said = (desk.run, "ada@host", "waived", None, "test accounts")
+        assert [found[:-1] for found in decisions] == [(wanted.key, *said) for wanted in cluster]
+        assert decisions[0][-1] > 1_577_836_800_000
+        assert {wanted.key for wanted in cluster} <= place.payloads().keys()
+        assert place.waivers() == {}
+        desk.begin_next_run()
+        assert desk.ledger.stored((state,), 0, 9, waive.why) == []
+        assert isinstance(desk.ledger.write([Intent(cluster[0])])[0], Known)
+        assert numbers
+
+    @pytest.mark.parametrize("state", [state for state in State if state not in OPEN_AGAIN])
+    def test_what_exists_or_may_exist_cannot_be_signed_off(self, desk: Desk, place: Place, state: State) -> None:
+        """Whatever is asked, a row that is not rejected, parked or failed stays as it is."""
+        bring_to(desk, place, desk.row(1), state)
+        before = place.rows()
+        for asked in (state, State.REJECTED, State.FAILED):
+            why = Why(before[0]["code"] or "", before[0]["reason"] or "")
+            assert desk.ledger.write([Waive(asked, why, "ada", "x")]) == [0]
+        assert (place.rows(), place.decisions()) == (before, [])
+
+    def test_a_record_that_was_never_a_row_is_signed_off_by_its_digest(self, desk: Desk, place: Place) -> None:
+        """The findings of the cluster are retired, their records remembered once each; no other kind, none retired."""
+        other = desk.ledger.register(SOURCE._replace(path="/data/b.csv"))
+        records = [(desk.source, 2, "a,b\n"), (desk.source, 3, "a,b\n"), (other, 2, "é,\0b")]
+        desk.ledger.write([Finding("rejected", n, line, None, "bad", "is bad", text) for n, line, text in records])
+        desk.ledger.write(
+            [
+                Finding("rejected", desk.source, 4, None, "bad", "is worse", "c\n"),
+                Finding("duplicate", desk.source, 5, "k", "bad", "is bad", "d\n"),
+            ]
+        )
+        desk.begin_next_run()
+        desk.ledger.supersede(desk.source, 2)
+        retired = desk.run
+        desk.begin_next_run()
+        assert desk.ledger.write([Waive(State.REJECTED, Why("bad", "is bad"), "ada", "spam")]) == [2]
+        by = [run for *_, run in place.findings()]
+        assert by == [retired, desk.run, desk.run, None, None]
+        waivers = place.waivers()
+        assert {digest: found[:-1] for digest, found in waivers.items()} == {
+            record_digest(record): (desk.run, "ada", "spam") for record in ("a,b", "é,\0b")
+        }
+        first_run = desk.run
+        desk.begin_next_run()
+        desk.ledger.write([Finding("rejected", other, 9, None, "bad", "is bad", "a,b\r\n")])
+        assert desk.ledger.write([Waive(State.REJECTED, Why("bad", "is bad"), "bob", "again")]) == [1]
+        assert {found[0] for found in place.waivers().values()} == {first_run}, "who said it first"
+
+    def test_whatever_people_say_of_a_waiver_can_be_recorded(self, desk: Desk, place: Place) -> None:
+        """A name or a reason with bytes that are no text stops nobody, in a decision, a waiver or the run's end."""
+        desk.bring(desk.row(1), Rejected("bad", "is bad"))
+        desk.ledger.write([Finding("rejected", desk.source, 2, None, "bad", "is bad", "x")])
+        waive = Waive(State.REJECTED, Why("bad", "is bad"), "ad\udcffa", "half \ud83d of a pair")
+        assert desk.ledger.write([waive]) == [2]
+        assert place.decisions()[0][2:6] == ("ad?a", "waived", None, "half ? of a pair")
+        assert [found[1:3] for found in place.waivers().values()] == [("ad?a", "half ? of a pair")]
+        desk.ledger.end_run(0, "half \ud83d of a pair", "{}")
+
+    def test_a_waiver_is_undone_with_its_group(self, desk: Desk, place: Place) -> None:
+        """All of several clusters or none."""
+        desk.bring(desk.row(1), Rejected("bad", "is bad"))
+        desk.ledger.write([Finding("rejected", desk.source, 2, None, "bad", "is bad", "x")])
+        before = place.rows(), place.findings()
+        with pytest.raises(LedgerError):
+            desk.ledger.write(
+                [
+                    Waive(State.REJECTED, Why("bad", "is bad"), "ada", "x"),
+                    Settle(99, Settlement("k", OUTCOMES[0])),
+                ]
+            )
+        assert (place.rows(), place.findings(), place.decisions(), place.waivers()) == (*before, [], {})
 
     # ---- rows from their stored records -----------------------------------------------------------------------------
 
@@ -835,6 +939,21 @@ class LedgerContract:
         gone = {State.CREATED, State.EXISTED, State.CLOSED}
         kept = [state.value for state in State if state in states and state not in gone]
         assert [found.key for found in desk.ledger.stored(states, 0, 99)] == kept
+
+    def test_only_rows_of_one_cluster_are_taken(self, desk: Desk) -> None:
+        """Those in the states asked for that have this code and this reason, page by page."""
+        said = [("1", "x"), ("1", "y"), ("2", "x"), ("1", "x"), ("1", "x")]
+        rows = [desk.row(number) for number in range(len(said))]
+        for wanted, (code, reason) in zip(rows, said, strict=True):
+            desk.bring(wanted, Failed(code, reason))
+        desk.bring(desk.row(9), Rejected("1", "x"))
+        desk.begin_next_run()
+        first = desk.ledger.stored((State.FAILED,), 0, 2, Why("1", "x"))
+        assert [found.key for found in first] == [rows[0].key, rows[3].key]
+        rest = desk.ledger.stored((State.FAILED,), first[-1].number, 2, Why("1", "x"))
+        assert [found.key for found in rest] == [rows[4].key]
+        assert len(desk.ledger.stored((State.FAILED, State.REJECTED), 0, 9, Why("1", "x"))) == 4
+        assert desk.ledger.stored((State.FAILED,), 0, 9, Why("1", "")) == []
 
     def test_rows_of_this_run_are_not_taken(self, desk: Desk) -> None:
         """What this run settled, reopened or began is not handed out to it again, and is to the next one."""

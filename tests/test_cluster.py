@@ -1,4 +1,13 @@
-from worker.cluster import cluster_id, short_ids
+import pytest
+
+from worker.cluster import Cluster, cluster_id, short_ids
+from worker.model import State
+from worker.verdict import CLOSED
+
+
+def cluster(state: str, code: str, reason: str = "some reason", *places: tuple[str, int]) -> Cluster:
+    """Return a cluster of as many rows as places."""
+    return Cluster(cluster_id(state, code, reason), "a07c", state, code, reason, len(places), places)
 
 
 def test_an_id_stays_the_same() -> None:
@@ -26,3 +35,82 @@ def test_short_ids_are_as_long_as_it_takes() -> None:
     }
     assert short_ids(["abcd", "abcde"]) == {"abcd": "abcd", "abcde": "abcde"}
     assert short_ids([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "field", "problem"),
+    [
+        ("invalid", "type: is missing", "type", "is missing"),
+        ("invalid", "media_properties.address: has no @", "media_properties.address", "has no @"),
+        ("invalid", "media_properties.First name: a: b", "media_properties.First name", "a: b"),
+        ("key_empty", "source.key: ID empty", "source.key", "ID empty"),
+        ("invalid", "type: is missing; channel_sid: is missing", None, None),
+        ("malformed", 'has text after a closing quote; it is written twice: ""', None, None),
+        ("malformed", "has 3 fields, the header has 4", None, None),
+        ("20001", "Type: is wrong", None, None),
+    ],
+)
+def test_what_is_wrong_with_one_field_is_split_off(
+    code: str, reason: str, field: str | None, problem: str | None
+) -> None:
+    """Of a row that was not sent; several fields, whole records and what the service says stay as they are."""
+    found = cluster("rejected", code, reason)
+    assert (found.field, found.problem) == (field, problem or reason)
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "says"),
+    [
+        ("rejected", "invalid", "repair it in the file"),
+        ("rejected", "key_conflict", "another key"),
+        ("rejected", "20001", "repair it in the file"),
+        ("rejected", "20404", "correct the sids"),
+        ("parked", "20404", "correct the sids"),
+        ("parked", "45354", "open it again, then: flex-import retry --cluster a07c"),
+        ("rejected", "50417", "make room in it, then: flex-import retry --cluster a07c"),
+        ("parked", "45999", "flex-import retry --cluster a07c"),
+        ("failed", "no_connection", "nothing to do"),
+        ("failed", "404", "nothing to do"),
+        ("failed", "403", "allow it to this account"),
+        ("in_doubt", "404", "flex-import failures --state in_doubt"),
+    ],
+)
+def test_each_cluster_says_what_to_do(state: str, code: str, says: str) -> None:
+    """By what the code says of the row or its channel; a proxy's 404 says nothing of either."""
+    assert says in cluster(state, code).advice
+
+
+@pytest.mark.parametrize("state", [State.REJECTED, State.PARKED])
+@pytest.mark.parametrize("code", CLOSED)
+def test_each_reason_to_park_a_channel_has_its_advice(state: State, code: int) -> None:
+    """Who is refused by a channel and who is parked for it hear the same, and never to repair the row."""
+    advice = cluster(state, str(code)).advice
+    assert advice == cluster("rejected", str(code)).advice
+    assert "repair" not in advice
+
+
+def test_advice_fits_beside_the_table() -> None:
+    """A command that is broken over two lines cannot be copied."""
+    for state in (State.REJECTED, State.PARKED, State.FAILED, State.IN_DOUBT):
+        for code in (*map(str, CLOSED), "403", "key_conflict", "other"):
+            assert len(cluster(state, code).advice) <= 56
+
+
+def test_only_the_services_codes_are_shown() -> None:
+    """Our own are words for programs; its numbers can be looked up."""
+    assert cluster("parked", "45354", "the conversation is closed").why == "45354 the conversation is closed"
+    assert cluster("failed", "no_connection", "refused").why == "refused"
+
+
+def test_places_name_an_input_once() -> None:
+    """A line alone is of the input before it; the detail stands behind the first place, whose it is."""
+    found = cluster("rejected", "invalid", "x", ("a.csv", 1), ("a.csv", 7), ("b.csv", 2))
+    assert found.where == "a.csv:1, :7, b.csv:2"
+    assert found._replace(detail='"j***"').where == 'a.csv:1 ("j***"), :7, b.csv:2'
+
+
+def test_only_what_was_rejected_before_it_was_sent_is_local() -> None:
+    """What failed without an answer has a word for a code, too, and can be sent again."""
+    assert cluster("rejected", "invalid").local
+    assert not cluster("rejected", "20001").local
+    assert not cluster("failed", "no_connection").local

@@ -77,14 +77,20 @@ class SqlitePlace:
             query = "SELECT key, looks.reason, candidates FROM looks JOIN rows ON rows.id = row_id WHERE looked_at > 0"
             return {key: (reason, tuple(json.loads(sids))) for key, reason, sids in connection.execute(query)}
 
-    def decisions(self) -> list[tuple[str, int, str, str, str | None, int]]:
+    def decisions(self) -> list[tuple[str, int, str, str, str | None, str | None, int]]:
         """Return the decisions."""
         with closing(open_readonly(self.path)) as connection:
             query = (
-                "SELECT key, decisions.run_id, decided_by, decision, decisions.sid, decided_at "
+                "SELECT key, decisions.run_id, decided_by, decision, decisions.sid, decisions.reason, decided_at "
                 "FROM decisions JOIN rows ON rows.id = row_id ORDER BY decisions.id"
             )
             return connection.execute(query).fetchall()
+
+    def waivers(self) -> dict[bytes, tuple[int, str, str, int]]:
+        """Return the waivers."""
+        with closing(open_readonly(self.path)) as connection:
+            query = "SELECT digest, run_id, waived_by, reason, waived_at FROM waivers"
+            return {digest: tuple(found) for digest, *found in connection.execute(query)}
 
     def forget(self, key: str) -> None:
         """Do what `ledger prune` will do."""
@@ -92,7 +98,7 @@ class SqlitePlace:
             connection.execute("DELETE FROM payloads WHERE row_id = (SELECT id FROM rows WHERE key = ?)", (key,))
 
     def decide(self, key: str, state: State) -> None:
-        """Do what `waive` and `undo` will do."""
+        """Do what `waive` does and `undo` will do."""
         with closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute("UPDATE rows SET state = ? WHERE key = ?", (state, key))
 
@@ -912,6 +918,7 @@ def test_a_ledger_of_this_version_is_not_copied(place: SqlitePlace) -> None:
 
 
 ALL = "key, fingerprint, state, run_id, source_id, line, channel_id, type, started_at"
+DECISION = "row_id, run_id, decided_at, decided_by, decision, sid, reason"
 ORDER = "run_id, given_at, given_by, command, rate"
 
 
@@ -935,6 +942,12 @@ ORDER = "run_id, given_at, given_by, command, rate"
         f"INSERT INTO orders ({ORDER}) VALUES (1, 0, 'me', 'pause', 5)",
         f"INSERT INTO orders ({ORDER}) VALUES (1, 0, 'me', 'stop', NULL)",
         f"INSERT INTO orders ({ORDER}) VALUES (9, 0, 'me', 'pause', NULL)",
+        f"INSERT INTO decisions ({DECISION}) VALUES (1, 1, 0, 'me', 'waived', NULL, NULL)",
+        f"INSERT INTO decisions ({DECISION}) VALUES (1, 1, 0, 'me', 'waived', 'UT1', 'x')",
+        f"INSERT INTO decisions ({DECISION}) VALUES (1, 1, 0, 'me', 'not_created', NULL, 'x')",
+        f"INSERT INTO decisions ({DECISION}) VALUES (9, 1, 0, 'me', 'waived', NULL, 'x')",
+        "INSERT INTO waivers VALUES (x'00', 9, 0, 'me', 'x')",
+        "INSERT INTO waivers VALUES (x'00', 1, 0, 'me', NULL)",
         f"INSERT INTO rows ({ALL}) SELECT {ALL} FROM rows",
     ],
 )

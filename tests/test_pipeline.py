@@ -238,9 +238,9 @@ async def test_misfits_duplicates_and_conflicts_are_counted_and_not_sent(bench: 
     assert (tally.created, tally.duplicate, tally.rejected) == (1, 1, 2)
     assert bench.adds_up()
     with View(bench.path) as view:
-        assert {(group.code, group.example) for group in view.groups()} == {
-            ("key_conflict", "input.csv:10"),
-            ("malformed", "input.csv:11"),
+        assert {(one.code, one.places) for one in view.clusters()} == {
+            ("key_conflict", (("input.csv", 10),)),
+            ("malformed", (("input.csv", 11),)),
         }
 
 
@@ -438,7 +438,7 @@ async def test_a_file_that_was_read_to_its_end_retires_all_its_earlier_findings(
     await bench.run([row(1), bad])
     await bench.run([row(1)])
     with View(bench.path) as view:
-        assert view.groups() == []
+        assert view.clusters() == []
 
 
 async def test_a_file_that_was_read_in_part_keeps_the_findings_beyond(bench: Bench) -> None:
@@ -448,4 +448,4 @@ async def test_a_file_that_was_read_in_part_keeps_the_findings_beyond(bench: Ben
     bench.service.respond = lambda _wanted, _attempt: NOT_SENT
     await bench.run([row(3), row(4)], [bad], limit=0)
     with View(bench.path) as view:
-        assert [group.code for group in view.groups()] == ["malformed"]
+        assert [one.code for one in view.clusters()] == ["malformed"]

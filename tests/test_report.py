@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from worker.cluster import Cluster
 from worker.model import (
     BUCKETS,
     Cause,
@@ -172,9 +173,12 @@ PROXY = (
     "is the base URL right, is a proxy in the way?"
 )
 GROUPS = [
-    ("rejected", "invalid", "media_properties: is not JSON: Expecting value at character 1", 911, "a.csv:88"),
-    ("in_doubt", "lost", "no answer within 30 s", 5, "b.csv:7"),
-    ("parked", "45354", "the conversation is closed", 3, "b.csv:9"),
+    Cluster(
+        *("a07c1b2d3e4f5061", "a07c", "rejected", "invalid"),
+        *("media_properties: is not JSON: Expecting value at character 1", 911, (("a.csv", 88), ("a.csv", 90))),
+    ),
+    Cluster("db70000000000000", "db70", "in_doubt", "lost", "no answer within 30 s", 5, (("b.csv", 7),)),
+    Cluster("c418000000000000", "c418", "parked", "45354", "the conversation is closed", 3, (("b.csv", 9),)),
 ]
 
 
@@ -215,7 +219,7 @@ def test_the_summary_of_a_large_run_is_folded_not_cut() -> None:
     assert "is a proxy in the way? Nothing lost." in text
     assert "8 h 00 min, 1,172,204 requests, 40.7/s, 12,214 retries, 10,096 times 429" in text
     assert "1,170,936 rows have changed since they were sent; the ledger keeps them as they were" in text
-    assert all(reason in text for _, _, reason, _, _ in GROUPS)
+    assert all(one.reason in text for one in GROUPS)
     assert "rows in 3 files" in text
 
 
@@ -268,15 +272,16 @@ def test_rows_of_stdin_have_no_files() -> None:
 
 
 def test_groups_say_what_and_where() -> None:
-    """The five largest, a code only when it is one of Twilio's, one example each."""
+    """The five largest with their ids, a code only when it is one of Twilio's, and the first few places."""
     assert group_lines(GROUPS[2:]) == [
-        "1 group needs something:",
-        "        3  parked    45354 the conversation is closed",
-        "                     for example b.csv:9",
+        "1 group needs something; what to do: flex-import failures",
+        "  c418         3  parked    45354 the conversation is closed",
+        "                            b.csv:9",
     ]
     many = group_lines(GROUPS * 3)
-    assert many[0] == "9 groups need something, top 5:"
-    assert sum("for example" in line for line in many) == 5
+    assert many[0] == "9 groups need something, top 5; what to do: flex-import failures"
+    assert [line[:6] for line in many if line[2] != " "] == ["9 grou", "  a07c", "  db70", "  c418", "  a07c", "  db70"]
+    assert "a.csv:88, :90" in " ".join(many)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.ledger_contract import SOURCE, Desk, bring_to
 from tests.samples_of import draft_of, row
 from tests.test_ledger_sqlite import SqlitePlace
 from worker.errors import LedgerError, LedgerRefusedError
-from worker.ledger import Finding, Known
+from worker.ledger import Finding, Known, Waive, Why
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.survey import Survey, Surveyed
 from worker.model import Draft, Misfit, Problem, State
@@ -177,6 +178,55 @@ def test_other_content_than_the_ledgers_is_reported(place: SqlitePlace, desk: De
     assert (finding.kind, finding.code, finding.line, finding.record) == ("changed", "changed", 3, repaired.text)
     assert finding.reason == f"other content than the row with this key that is {state.value} already; not sent"
     assert finding.detail == "it was a.csv:3"
+
+
+def sign_off(desk: Desk, finding: Finding) -> None:
+    """Have a person sign off what a finding is about."""
+    desk.ledger.write([replace(finding, source=desk.source)])
+    desk.begin_next_run()
+    desk.ledger.write([Waive(State.REJECTED, Why(finding.code, finding.reason), "ada", "spam")])
+
+
+def test_a_record_that_was_signed_off_is_waived(place: SqlitePlace, desk: Desk) -> None:
+    """In any input, on any line, for any reason, with any line end; the smallest change makes it another one."""
+    sign_off(desk, Finding("rejected", 1, 3, None, "malformed", "has 1 field", 'x;"y\n"\r\n'))
+    misfits = [
+        Misfit(None, source, line, Problem("malformed", reason), text)
+        for line, (source, reason, text) in enumerate(
+            [
+                (1, "has 1 field", 'x;"y\n"\r\n'),
+                (2, "has 2 fields", 'x;"y\n"'),
+                (2, "has 1 field", 'x;"y\n"\n'),
+                (1, "has 1 field", 'x;"y\n" \n'),
+                (1, "has 1 field", 'X;"y\n"\n'),
+            ]
+        )
+    ]
+    with Survey(place.path, NAMES) as survey:
+        surveyed = survey.sort(misfits)
+    assert surveyed.counts == {"waived": 3, "rejected": 2}
+    assert [finding.line for finding in surveyed.findings] == [3, 4]
+
+
+def test_a_conflict_that_was_signed_off_is_waived(place: SqlitePlace, desk: Desk) -> None:
+    """The second row of a key stays out without a word; a third one with other content is rejected."""
+    first, second, third = (item("k", 2 + n, content=f"{n}") for n in range(3))
+    with Survey(place.path, NAMES) as survey:
+        [finding] = survey.sort([first, second]).findings
+    sign_off(desk, finding)
+    with Survey(place.path, NAMES) as survey:
+        surveyed = survey.sort([first, second, third])
+    assert (surveyed.send, surveyed.counts) == ([first], {"waived": 1, "rejected": 1})
+    assert [finding.line for finding in surveyed.findings] == [4]
+
+
+def test_a_record_that_was_signed_off_and_is_a_row_now_is_sent(place: SqlitePlace, desk: Desk) -> None:
+    """What was signed off is that it cannot be sent; a mapping that was repaired makes it a row like any other."""
+    known = desk.row(1)
+    sign_off(desk, Finding("rejected", 1, 3, None, "invalid", "type: is missing", known.text))
+    draft = draft_of(known)
+    with Survey(place.path, NAMES) as survey:
+        assert survey.sort([draft]).send == [draft]
 
 
 @pytest.mark.parametrize("content", ["", "new"])

@@ -2,6 +2,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from tests.ledger_contract import OUTCOMES, SOURCE, Desk, at_work, bring_to
 from tests.test_ledger_sqlite import SqlitePlace
+from worker.cluster import Cluster, cluster_id
 from worker.errors import LedgerError, LedgerRefusedError
 from worker.ledger import Finding, Intent
-from worker.ledger.view import COLUMNS, Group, View
-from worker.model import Rejected, State
+from worker.ledger import view as looking
+from worker.ledger.view import COLUMNS, View
+from worker.model import NOT_SENT, Failed, Rejected, State
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def exported(place: SqlitePlace, *states: str, run: int | None = None) -> list[t
 def test_a_new_ledger_shows_nothing(desk: Desk, place: SqlitePlace) -> None:
     """Before a row is sent there are no counts, no groups and nothing to export, only a run."""
     with View(place.path) as view:
-        assert (view.counts(), view.groups(), list(view.export())) == ({}, [], [])
+        assert (view.counts(), view.clusters(), list(view.export())) == ({}, [], [])
         run = view.last_run()
     assert run is not None
     assert run.number == desk.run
@@ -99,28 +102,59 @@ def test_local_rejections_alone_are_counted(desk: Desk, place: SqlitePlace) -> N
         assert view.counts() == {"rejected": 1}
 
 
+def cluster(state: str, code: str, reason: str, *lines: int, rows: int = 0, detail: str | None = None) -> Cluster:
+    """Return a cluster with places in the one input, and an id of four digits."""
+    made = cluster_id(state, code, reason)
+    places = tuple((SOURCE.path, line) for line in lines)
+    return Cluster(made, made[:4], state, code, reason, rows or len(lines), places, detail)
+
+
 def test_what_needs_something_is_grouped_by_its_reason(place: SqlitePlace) -> None:
-    """The largest group comes first, with an example; what is done, under way or signed off needs nothing."""
+    """The largest cluster first, with the first places in reading order; done, under way, signed off: nothing."""
     with at_work(place) as desk:
         desk.ledger.write([rejected(desk, 90), rejected(desk, 91, "old")])
     with at_work(place) as desk:
         desk.ledger.supersede(desk.source, 91)
         for number, state in enumerate(State):
             bring_to(desk, place, desk.row(number), state)
-        for number in (20, 21):
+        for number in (21, 20, 19):
             desk.bring(desk.row(number), Rejected("20001", "Type is wrong"))
-        desk.ledger.write([rejected(desk, 50), rejected(desk, 51)])
+        desk.bring(desk.row(30), NOT_SENT)
+        desk.ledger.write([replace(rejected(desk, 500), detail="b"), replace(rejected(desk, 51), detail="a")])
     with View(place.path) as view:
-        groups = view.groups()
+        clusters = view.clusters()
     line = {state: number + 2 for number, state in enumerate(State)}
-    assert groups == [
-        Group("rejected", "20001", "Type is wrong", 3, groups[0].example),
-        Group("rejected", "bad_field", "type: is missing", 2, "/data/a.csv:50"),
-        Group("failed", "503", "used up its attempts", 1, f"/data/a.csv:{line[State.FAILED]}"),
-        Group("in_doubt", "timeout", "no answer in time", 1, f"/data/a.csv:{line[State.IN_DOUBT]}"),
-        Group("parked", "45354", "the channel is closed", 1, f"/data/a.csv:{line[State.PARKED]}"),
+    assert clusters == [
+        cluster("rejected", "20001", "Type is wrong", line[State.REJECTED], 23, 22, rows=4),
+        cluster("rejected", "bad_field", "type: is missing", 51, 500, detail="a"),
+        cluster("failed", "503", "used up its attempts", line[State.FAILED]),
+        cluster("in_doubt", "timeout", "no answer in time", line[State.IN_DOUBT]),
+        cluster("parked", "45354", "the channel is closed", line[State.PARKED]),
     ]
-    assert groups[0].example in {f"/data/a.csv:{number}" for number in (line[State.REJECTED], 22, 23)}
+
+
+def test_a_run_has_its_own_clusters_under_the_same_ids(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each only what the run brought about; an id means one cluster of the ledger, not one of the run."""
+    ids = {"503": "abcd1", "504": "abcd2", "timeout": "0000"}
+    monkeypatch.setattr(looking, "cluster_id", lambda _, code, __: ids[code])
+    with at_work(place) as desk:
+        for number, code in enumerate(("503", "503", "504")):
+            desk.bring(desk.row(number), Failed(code, "x"))
+        desk.doubt(desk.row(8))
+        desk.begin_next_run()
+        desk.bring(desk.row(1), Failed("503", "x"))
+        desk.doubt(desk.row(9))
+    with View(place.path) as view:
+        found = {run: [(one.short, one.rows, one.places) for one in view.clusters(run)] for run in (None, 1, 2, 3)}
+        doubts = {run: [one.key for one in view.in_doubt(run=run)] for run in (None, 1, 2)}
+    at = [(SOURCE.path, line) for line in range(20)]
+    assert found == {
+        None: [("abcd1", 2, (at[2], at[3])), ("0000", 2, (at[10], at[11])), ("abcd2", 1, (at[4],))],
+        1: [("abcd1", 1, (at[2],)), ("abcd2", 1, (at[4],)), ("0000", 1, (at[10],))],
+        2: [("abcd1", 1, (at[3],)), ("0000", 1, (at[11],))],
+        3: [],
+    }
+    assert doubts == {None: [desk.row(8).key, desk.row(9).key], 1: [desk.row(8).key], 2: [desk.row(9).key]}
 
 
 # ---- export ---------------------------------------------------------------------------------------------------------
@@ -294,6 +328,6 @@ def test_a_look_at_a_broken_ledger_is_an_error(desk: Desk, place: SqlitePlace) -
         with closing(sqlite3.connect(place.path)) as vandal, vandal:
             vandal.execute("ALTER TABLE findings RENAME TO gone")
             vandal.execute("ALTER TABLE runs RENAME TO gone_too")
-        for look in (view.counts, view.groups, view.last_run, lambda: list(view.export())):
+        for look in (view.counts, view.clusters, view.last_run, lambda: list(view.export())):
             with pytest.raises(LedgerError, match="the ledger cannot be read"):
                 look()

@@ -3,10 +3,95 @@
 `check`, `failures`, `retry --cluster` and `waive --cluster` all mean the same rows by the same id.
 """
 
+import re
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import NamedTuple
 
 _SHORTEST = 4
+
+_ONE_FIELD = re.compile(r"(\w+(?:\.[^:;]+)?): ([^;]+)")
+"""`field: problem`. A second field follows a semicolon; what is said of a whole record begins with several words."""
+
+_CHANNEL = {
+    # by Twilio's code: what to do about a channel that takes nobody, for who was refused there and who was parked
+    "404": "correct the sids in the file",
+    "20404": "correct the sids in the file",
+    "45006": "correct the sids in the file",
+    "45354": "open it again, then: flex-import retry --cluster {id}",
+    "45376": "name another channel in the file",
+    "50417": "make room in it, then: flex-import retry --cluster {id}",
+    "50418": "make room in it, then: flex-import retry --cluster {id}",
+    "50422": "make room in it, then: flex-import retry --cluster {id}",
+}
+
+_ADVICE = {
+    **{(state, code): advice for state in ("rejected", "parked") for code, advice in _CHANNEL.items()},
+    ("rejected", "key_conflict"): "give one of the two another key, or drop it",
+    ("failed", "403"): "allow it to this account; the next run sends them",
+    ("failed", "20403"): "allow it to this account; the next run sends them",
+}
+
+_ADVICE_OTHERWISE = {
+    "rejected": "repair it in the file",
+    "parked": "once it takes people: flex-import retry --cluster {id}",
+    "failed": "nothing to do: the next run sends them",
+    "in_doubt": "flex-import failures --state in_doubt shows candidates",
+}
+
+
+class Cluster(NamedTuple):
+    """Rows in one state for one reason.
+
+    id: 16 hexadecimal digits; short: its beginning, as people see it. places: input and line of the first few; detail:
+    the first one's own part of the reason, its values masked.
+    """
+
+    id: str
+    short: str
+    state: str
+    code: str
+    reason: str
+    rows: int
+    places: tuple[tuple[str, int], ...]
+    detail: str | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether its rows were rejected before they were sent: the service's codes are numbers, ours are words."""
+        return self.state == "rejected" and not self.code.isdigit()
+
+    @property
+    def why(self) -> str:
+        """The reason, behind the service's code if it is the service's."""
+        return f"{self.code} {self.reason}" if self.code.isdigit() else self.reason
+
+    @property
+    def field(self) -> str | None:
+        """The field that kept its rows from being sent; None when it was not just one."""
+        found = _ONE_FIELD.fullmatch(self.reason) if self.local else None
+        return found.group(1) if found else None
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the field; all of the reason when it is not just one field's."""
+        return self.reason if self.field is None else self.reason.removeprefix(f"{self.field}: ")
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, in one short sentence."""
+        advice = _ADVICE.get((self.state, self.code)) or _ADVICE_OTHERWISE[self.state]
+        return advice.format(id=self.short)
+
+    @property
+    def where(self) -> str:
+        """Its places, with the detail behind the first one; an input is not named again for its next line."""
+        named, before = [], None
+        for path, line in self.places:
+            named.append(f":{line}" if path == before else f"{path}:{line}")
+            before = path
+        detail = f" ({self.detail})" if self.detail else ""
+        return ", ".join([named[0] + detail, *named[1:]])
 
 
 def cluster_id(state: str, code: str, reason: str) -> str:

@@ -15,7 +15,7 @@ import anyio
 from worker.doubts import Doubts
 from worker.errors import LedgerError, SourceError
 from worker.journal import Journal
-from worker.ledger import BASELINE_FIRST, Asked, Baseline, Intent, Ledger
+from worker.ledger import BASELINE_FIRST, Asked, Baseline, Intent, Ledger, Why
 from worker.ledger.survey import Surveyed
 from worker.model import (
     Cause,
@@ -64,8 +64,8 @@ class Pipeline:
     """One run's moving parts.
 
     limit: rows to send at most, None for all. earlier: states of earlier runs' rows to be sent first, from their stored
-    records. resend: whether a row in doubt that was not created is sent again, or only recorded as failed. attempts,
-    max_in_doubt: as in `Doubts`.
+    records; why: of those only the ones of this cluster. resend: whether a row in doubt that was not created is sent
+    again, or only recorded as failed. attempts, max_in_doubt: as in `Doubts`.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Pipeline:
         max_in_doubt: int = 0,
         thresholds: Thresholds = NO_THRESHOLDS,
         earlier: Sequence[State] = (State.FAILED,),
+        why: Why | None = None,
         resend: bool = True,
     ) -> None:
         self._ledger = ledger
@@ -111,6 +112,7 @@ class Pipeline:
         )
         self._doubts.send = self._send if resend else None
         self._earlier_states = earlier
+        self._why = why
         self._reading = anyio.CancelScope()
         self._sent = 0
         self._unqueued = 0
@@ -192,12 +194,12 @@ class Pipeline:
             self._doubts.held = await self._journal.call(self._ledger.channels_in_doubt)
             self._tally.remain_in_doubt(sum(map(len, self._doubts.held.values())))
         for state in self._earlier_states:
-            async for row in self._stored(state):
+            async for row in self._stored(state, self._why):
                 await self._put_earlier(row)
 
-    async def _stored(self, state: State) -> AsyncGenerator[Row, None]:
+    async def _stored(self, state: State, why: Why | None = None) -> AsyncGenerator[Row, None]:
         after = 0
-        while rows := await self._journal.call(partial(self._ledger.stored, (state,), after, EARLIER_ROWS)):
+        while rows := await self._journal.call(partial(self._ledger.stored, (state,), after, EARLIER_ROWS, why)):
             for row in rows:
                 if self._stop.ending.is_set():
                     return

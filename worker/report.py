@@ -6,9 +6,10 @@ The identity: input = the sum of all outcomes + unread. A run in which it does n
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from worker.cluster import Cluster
 from worker.model import BUCKETS, Cause, Exit, State, Tally
 
 _PRECEDENCE = (
@@ -26,6 +27,7 @@ _PRECEDENCE = (
 
 _MINUTE = 60
 _COLUMNS = 80
+_SHOWN_GROUPS = 5
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -59,7 +61,7 @@ class Account:
     last_request_at: str | None = None
     causes: Sequence[Cause] = ()
     ledger_broke: bool = False
-    groups: Sequence[tuple[str, str, str, int, str]] = field(default_factory=tuple)
+    groups: Sequence[Cluster] = ()
 
     @property
     def identity_holds(self) -> bool:
@@ -192,14 +194,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < _MINUTE else f"{minutes // _MINUTE} h {minutes % _MINUTE:02} min"
 
 
-def group_lines(groups: Sequence[tuple[str, str, str, int, str]]) -> list[str]:
-    """Return the largest groups of rows that need something. Each: state, code, reason, rows, an example's place."""
-    shown = groups[:5]
-    lines = [f"{len(groups)} groups need something, top {len(shown)}:" if groups[1:] else "1 group needs something:"]
-    for state, code, reason, rows, example in shown:
-        known = f"{code} " if code.isdigit() else ""
-        lines += _folded(f"  {rows:>7,}  {state.replace('_', ' '):<9} {known}{reason}", indent=21)
-        lines.append(f"           {'':<9} for example {example}")
+def group_lines(groups: Sequence[Cluster]) -> list[str]:
+    """Return the largest groups of rows that need something, with the ids by which people name them."""
+    shown = groups[:_SHOWN_GROUPS]
+    head = f"{len(groups)} groups need something, top {len(shown)}" if groups[1:] else "1 group needs something"
+    lines = [f"{head}; what to do: flex-import failures"]
+    width = max((len(one.short) for one in shown), default=0)
+    for one in shown:
+        start = f"  {one.short:<{width}} {one.rows:>9,}  {one.state.replace('_', ' '):<9} "
+        lines += _folded(start + one.why, indent=len(start))
+        lines += _folded(" " * len(start) + one.where, indent=len(start))
     return lines
 
 

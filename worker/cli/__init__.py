@@ -17,13 +17,17 @@ from worker import __version__
 from worker.cli.parameter import (
     ANY_TIME,
     BaseUrl,
+    ClusterId,
+    ClusterIds,
     Concurrency,
     ConfigFile,
     Files,
     Json,
     LedgerFile,
+    OfRun,
     Quiet,
     Rate,
+    WaiverReason,
     Window,
     flag,
 )
@@ -129,6 +133,7 @@ def retry(
     state: Annotated[
         list[State] | None, Parameter(negative="", help="rejected, parked or failed; may be repeated.")
     ] = None,
+    cluster: ClusterId = None,
     rate: Rate = None,
     concurrency: Concurrency = None,
     base_url: BaseUrl = None,
@@ -140,15 +145,14 @@ def retry(
 
     Example: flex-import retry --state parked
     """
+    from worker.cli.clustering import to_send_again
     from worker.cli.importing import work_on_ledger
     from worker.cli.wiring import configure
 
-    states = state or [State.REJECTED, State.PARKED, State.FAILED]
-    if unfit := [one.value for one in states if one not in {State.REJECTED, State.PARKED, State.FAILED}]:
-        raise ConfigError(f"--state: {unfit[0]}: only rejected, parked and failed rows can be sent again")
     limits = {"rate_per_second": rate, "concurrency": concurrency}
     settings = configure(config, ledger, {"limits": limits, "api": {"base_url": base_url}})
-    return work_on_ledger("retry", settings, states, window, quiet=quiet, json_wanted=json)
+    states, why = to_send_again(settings, state, cluster)
+    return work_on_ledger("retry", settings, states, window, why=why, quiet=quiet, json_wanted=json)
 
 
 @app.command(group=DECIDE)
@@ -194,6 +198,17 @@ def resolve(
 
 
 @app.command(group=DECIDE)
+def waive(*, cluster: ClusterIds, reason: WaiverReason, config: ConfigFile = None, ledger: LedgerFile = None) -> int:
+    """Sign rows off that failures shows as a group: they count as waived from now on and are not sent.
+
+    Example: flex-import waive --cluster a07c --reason "test accounts"
+    """
+    from worker.cli.clustering import waive_clusters
+
+    return waive_clusters(config, ledger, clusters=cluster, reason=reason)
+
+
+@app.command(group=DECIDE)
 def control(
     command: Annotated[Literal["pause", "resume", "drain", "rate"], Parameter(help="What the run is to do.")],
     rate: Annotated[str | None, Parameter(help="With rate: requests a second at most: 5, 900/m, inf.")] = None,
@@ -219,14 +234,16 @@ def failures(
     state: Annotated[
         State | None, Parameter(help="Only this state; in_doubt shows each row with its candidates.")
     ] = None,
+    run: OfRun = None,
+    json: Json = False,
 ) -> int:
-    """Show what needs something, in groups.
+    """Show what needs something, in groups, and what to do about each.
 
     Example: flex-import failures --state in_doubt
     """
-    from worker.cli.looking import show_failures
+    from worker.cli.clustering import show_failures
 
-    return show_failures(config, ledger, state=state.value if state else None)
+    return show_failures(config, ledger, state=state, run=run, json_wanted=json)
 
 
 @app.command(group=LOOK)
@@ -237,7 +254,7 @@ def export(
     state: Annotated[
         list[State] | None, Parameter(negative="", help="Only rows in this state; may be repeated.")
     ] = None,
-    run: Annotated[int | None, Parameter(help="Only what this run brought to its state.")] = None,
+    run: OfRun = None,
     format: Annotated[  # noqa: A002 - the contract's name
         str | None, Parameter(help="csv, which is the default, or ndjson.")
     ] = None,
@@ -247,6 +264,7 @@ def export(
     rejects: Annotated[
         str | None, Parameter(help="A folder for rejected, parked and failed records as they were, to repair.")
     ] = None,
+    for_excel: Annotated[bool, flag("CSV for a spreadsheet: marked as UTF-8, and nothing in it is a formula.")] = False,
 ) -> int:
     """Write the crosswalk, key to sid, and every other column; or, with --rejects, the records to repair.
 
@@ -255,7 +273,8 @@ def export(
     if rejects is not None:
         from worker.cli.repairing import export_rejects
 
-        for name, given in (("--state", state), ("--format", format), ("--output", output)):
+        options = {"--state": state, "--format": format, "--output": output, "--for-excel": for_excel or None}
+        for name, given in options.items():
             if given is not None:
                 raise ConfigError(f"--rejects: writes original records into files of their own; leave out {name}")
         return export_rejects(config, ledger, folder=_stdin([rejects])[0], run=run)
@@ -263,7 +282,7 @@ def export(
 
     chosen = [one.value for one in state or ()]
     form, target = "csv" if format is None else format, "-" if output is None else _stdin([output])[0]
-    return export_rows(config, ledger, states=chosen, run=run, form=form, output=target)
+    return export_rows(config, ledger, states=chosen, run=run, form=form, output=target, for_excel=for_excel)
 
 
 @app.command(group=CARE)

@@ -18,13 +18,14 @@ from worker.api import Api
 from worker.cli.parameter import Window
 from worker.cli.repairing import find_rows
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger, say, shown, tell
+from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger, placed, say, shown, tell
+from worker.cluster import Cluster
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
 from worker.errors import LedgerError
 from worker.intake import Intake
 from worker.journal import Journal
-from worker.ledger import SourceFile
+from worker.ledger import SourceFile, Why
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.steering import Order, Orders
 from worker.ledger.survey import Survey
@@ -49,7 +50,7 @@ SWITCH_SECONDS = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What was ordered on the command line, checked. earlier, resend: as in `Pipeline`."""
+    """What was ordered on the command line, checked. earlier, why, resend: as in `Pipeline`."""
 
     command: str
     config: Config
@@ -63,6 +64,7 @@ class _Order:
     hours: Hours
     quiet: bool
     json_wanted: bool
+    why: Why | None = None
 
     @property
     def silent(self) -> bool:
@@ -103,11 +105,19 @@ def run_files(
 
 
 def work_on_ledger(
-    command: str, config: Config, states: Sequence[State], window: Window, *, quiet: bool, json_wanted: bool
+    command: str,
+    config: Config,
+    states: Sequence[State],
+    window: Window,
+    *,
+    why: Why | None = None,
+    quiet: bool,
+    json_wanted: bool,
 ) -> int:
     """Resolve the rows in doubt of a ledger, and send those in some states again; returns the exit code.
 
-    states: none means that nothing is sent. Raises WorkerError for what stops it before that.
+    states: none means that nothing is sent. why: only rows of this cluster are. Raises WorkerError for what stops it
+    before that.
     """
     order = _Order(
         command,
@@ -122,6 +132,7 @@ def work_on_ledger(
         hours=hours_of(config.settings.limits, window),
         quiet=quiet,
         json_wanted=json_wanted,
+        why=why,
     )
     return _carry_out(order)
 
@@ -262,6 +273,7 @@ class _Run:
             max_in_doubt=stop.max_in_doubt,
             thresholds=Thresholds(stop.max_failures, stop.max_failure_ratio, stop.min_sample),
             earlier=self._order.earlier,
+            why=self._order.why,
             resend=self._order.resend,
         )
 
@@ -346,12 +358,12 @@ class _Run:
 
     def _account(self, elapsed: float) -> Account:
         recorded = self._tally.settled
-        groups = []
+        groups: list[Cluster] = []
         if not self._ledger_broke:
             try:
                 recorded = self._ledger.settled_by_run()
                 with View(self._ledger.path) as view:
-                    groups = [group._replace(example=shown(group.example)) for group in view.groups()]
+                    groups = placed(view.clusters())
             except LedgerError as exc:
                 self._ledger_broke = True
                 self._stop.end(Cause(Exit.HALTED, f"halted: {exc}"))

@@ -1,4 +1,4 @@
-"""`status`, `failures` and `export`: looking at a ledger, beside a run or after it."""
+"""`status` and `export`: looking at a ledger, beside a run or after it."""
 
 import csv
 import io
@@ -11,13 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from worker.cli.wiring import configure, shown, tell
+from worker.cli.wiring import configure, placed, shown, tell
+from worker.cluster import Cluster
 from worker.errors import ConfigError
-from worker.ledger.view import COLUMNS, Group, InDoubt, Run, View
+from worker.ledger.view import COLUMNS, Run, View
 from worker.model import Exit, State
 from worker.report import group_lines, printable
 
-_TO_REPAIR = frozenset({State.REJECTED, State.PARKED})
+_BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet may take for a formula [OWASP, CSV injection]."""
 
 
 def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_wanted: bool) -> int:
@@ -25,7 +27,7 @@ def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_w
     path = configure(config, ledger, {}).ledger_path
     with View(path) as view:
         counts, run = view.counts(), view.last_run()
-        groups = [group._replace(example=shown(group.example)) for group in view.groups()]
+        groups = placed(view.clusters())
     if json_wanted:
         tell(json.dumps(_as_object(path, counts, run)))
     elif not quiet or groups:
@@ -51,7 +53,7 @@ def _as_object(path: Path, counts: dict[str, int], run: Run | None) -> dict[str,
     }
 
 
-def _as_text(path: Path, counts: dict[str, int], run: Run | None, groups: Sequence[Group]) -> str:
+def _as_text(path: Path, counts: dict[str, int], run: Run | None, groups: Sequence[Cluster]) -> str:
     lines = [f"ledger {shown(str(path))}"]
     for state in State:
         if counts.get(state):
@@ -79,49 +81,23 @@ def _time(milliseconds: int | None) -> str | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def show_failures(config: Path | None, ledger: Path | None, *, state: str | None) -> int:
-    """Print what needs something, in groups; rows in doubt one by one, with their candidates. Returns exit code 0."""
-    path = configure(config, ledger, {}).ledger_path
-    with View(path) as view:
-        if state == State.IN_DOUBT:
-            tell(printable("\n".join(_doubt_lines(view.in_doubt()))))
-            return Exit.DONE
-        groups = [group for group in view.groups() if state is None or group.state == state]
-    if not groups:
-        tell("nothing needs anything")
-    for group in groups:
-        known = f"{group.code} " if group.code.isdigit() else ""
-        tell(printable(f"{group.rows:>7,}  {group.state.replace('_', ' '):<9} {known}{group.reason}"))
-        tell(printable(f"{'':>19}for example {shown(group.example)}"))
-    if any(group.state in _TO_REPAIR for group in groups):
-        tell("\nRepair   flex-import export --rejects fix/     original records, reasons beside")
-    return Exit.DONE
-
-
-def _doubt_lines(doubts: Sequence[InDoubt]) -> list[str]:
-    lines = [f"{len(doubts):,} rows in doubt: they may exist, and nothing more is sent to their channels"]
-    for one in doubts:
-        lines += [
-            "",
-            f"{one.key}  {one.type}, {shown(one.place)}",
-            f"  {one.interaction_sid} {one.channel_sid}",
-            f"  {one.reason}",
-            *(f"  may be {sid}" for sid in one.candidates),
-        ]
-    if doubts:
-        key = doubts[0].key
-        lines += ["", "Look again  flex-import reconcile", f"Decide      flex-import resolve {key} --created UT…"]
-        lines.append(f"            flex-import resolve {key} --not-created")
-    return lines
-
-
 def export_rows(
-    config: Path | None, ledger: Path | None, *, states: Sequence[str], run: int | None, form: str, output: str
+    config: Path | None,
+    ledger: Path | None,
+    *,
+    states: Sequence[str],
+    run: int | None,
+    form: str,
+    output: str,
+    for_excel: bool,
 ) -> int:
     """Write the rows of a ledger as CSV or NDJSON, streaming; returns exit code 0.
 
+    for_excel: with a byte-order mark, so that it is read as UTF-8, and without formulas; for people, not for programs.
     Raises ConfigError for an unknown format or a file that cannot be written, LedgerRefusedError without a ledger.
     """
+    if for_excel and form != "csv":
+        raise ConfigError(f"--for-excel: a spreadsheet opens CSV; leave out --format {form}, or --for-excel")
     if form not in {"csv", "ndjson"}:
         raise ConfigError(f'--format: "{form}" is not one of csv, ndjson')
     if not output:
@@ -130,9 +106,10 @@ def export_rows(
     _refuse_ledger(output, path)
     with View(path) as view, _opened(output) as stream, closing(view.export(states, run)) as rows:
         if form == "csv":
-            writer = csv.writer(stream, lineterminator="\n")
+            stream.write("\ufeff" * for_excel)
+            writer = csv.writer(_Lines(stream), lineterminator="\r\n")
             writer.writerow(COLUMNS)
-            writer.writerows(rows)
+            writer.writerows(map(_without_formulas, rows) if for_excel else rows)
         else:
             flag = COLUMNS.index("reconciled")
             for row in rows:
@@ -140,6 +117,21 @@ def export_rows(
                 item["reconciled"] = bool(row[flag])
                 stream.write(json.dumps(item, ensure_ascii=False) + "\n")
     return Exit.DONE
+
+
+class _Lines:
+    """Ends lines with a line feed alone. The writer is told otherwise, as only then does it quote a carriage return."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        self._stream.write(line.removesuffix("\r\n") + "\n")
+
+
+def _without_formulas(row: Sequence[object]) -> list[object]:
+    """Return a row in which a spreadsheet runs nothing: a text that could be a formula is marked as text."""
+    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(_BEGINS_A_FORMULA) else cell for cell in row]
 
 
 def _refuse_ledger(output: str, ledger: Path) -> None:

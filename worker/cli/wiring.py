@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from yarl import URL
 
+from worker.cluster import Cluster
 from worker.config import Config, is_loopback, load
 from worker.credentials import Credentials
 from worker.errors import ConfigError, LedgerRefusedError
@@ -104,6 +105,11 @@ def shown(path: str) -> str:
     with suppress(OSError):  # the folder may be gone meanwhile
         path = path.removeprefix(f"{Path.cwd()}/")
     return path.replace("\n", "\\n")  # a name must not look like lines of ours
+
+
+def placed(clusters: Iterable[Cluster]) -> list[Cluster]:
+    """Return clusters with their places the way a person would type them in this folder."""
+    return [one._replace(places=tuple((shown(path), line) for path, line in one.places)) for one in clusters]
 
 
 def binding_of(config: Config, credentials: Credentials, mapper: Mapper) -> Binding:

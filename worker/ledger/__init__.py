@@ -7,6 +7,7 @@ pass through it. `sqlite` is the one for one host.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 from worker.model import Row, Settlement, State
@@ -69,6 +70,26 @@ class Decision:
     sid: str | None = None
 
 
+class Why(NamedTuple):
+    """What rows have in common, beside their state, that make one cluster."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waive:
+    """A person signs a cluster off: rows that are rejected, parked or failed, and records that were rejected unsent.
+
+    by: who; reason: theirs. `write` answers with how many there were.
+    """
+
+    state: State
+    why: Why
+    by: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Settle:
     """What became of a row. number: as `write` answered its intent."""
@@ -94,7 +115,7 @@ class Finding:
     detail: str | None = None
 
 
-Entry = Intent | Settle | Finding | Baseline | Reopen | Look | Decision
+Entry = Intent | Settle | Finding | Baseline | Reopen | Look | Decision | Waive
 
 
 class Asked(Enum):
@@ -164,6 +185,11 @@ def standing_of(known: Known | None, fingerprint: bytes) -> Standing:
     return _STANDING[known.state]
 
 
+def record_digest(record: str) -> bytes:
+    """Return what a waiver remembers of a record: 16 bytes, the same with whatever line end, and with none."""
+    return blake2b(record.rstrip("\r\n").encode(), digest_size=16).digest()
+
+
 class Ledger(Protocol):
     """The writing side, for one run at a time. Every method raises LedgerError when the ledger cannot be written."""
 
@@ -183,7 +209,7 @@ class Ledger(Protocol):
         """Make a group durable in one commit: all of it or nothing.
 
         Returns, in the group's order, for an intent its number, the `Known` that forbids it, or what has to come first;
-        None for the others.
+        for a waiver the number of its rows; None for the others.
         """
         ...
 
@@ -191,10 +217,10 @@ class Ledger(Protocol):
         """Return what is known about the channel of a row."""
         ...
 
-    def stored(self, states: Sequence[State], after: int, limit: int) -> list[Row]:
+    def stored(self, states: Sequence[State], after: int, limit: int, why: Why | None = None) -> list[Row]:
         """Return rows of earlier runs in these states from their stored records, by number, from the one after `after`.
 
-        Their `number` is set.
+        why: only those with this code and reason. Their `number` is set.
         """
         ...
 

@@ -151,6 +151,34 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE rows ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX rows_place ON rows (source_id, line);
     """,
+    """
+    -- a person may sign a row off, too: the reason is theirs
+    ALTER TABLE decisions RENAME TO decisions_before;
+    CREATE TABLE decisions (
+        id INTEGER PRIMARY KEY,
+        row_id INTEGER NOT NULL REFERENCES rows (id),
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        decided_at INTEGER NOT NULL,
+        decided_by TEXT NOT NULL,
+        decision TEXT NOT NULL CHECK (decision IN ('created', 'not_created', 'waived')),
+        sid TEXT,
+        reason TEXT,
+        CHECK ((decision = 'created') = (sid IS NOT NULL)),
+        CHECK ((decision = 'waived') = (reason IS NOT NULL))
+    );
+    INSERT INTO decisions (id, row_id, run_id, decided_at, decided_by, decision, sid)
+    SELECT id, row_id, run_id, decided_at, decided_by, decision, sid FROM decisions_before;
+    DROP TABLE decisions_before;
+
+    -- records that a person signed off although they can never be rows; digest: of the record without its line end
+    CREATE TABLE waivers (
+        digest BLOB PRIMARY KEY,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        waived_at INTEGER NOT NULL,
+        waived_by TEXT NOT NULL,
+        reason TEXT NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 

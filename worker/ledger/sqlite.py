@@ -29,9 +29,12 @@ from worker.ledger import (
     Settle,
     SourceFile,
     Surroundings,
+    Waive,
+    Why,
 )
 from worker.ledger.binding import TARGET_FIELDS, Binding, compare
 from worker.ledger.lock import Identity, Lock
+from worker.ledger.waiving import waive
 from worker.model import Created, Row, Settlement, State, state_of
 
 _BARRIERS = "('started', 'created', 'existed', 'waived', 'in_doubt', 'closed')"
@@ -64,7 +67,7 @@ _BASELINE = "INSERT OR REPLACE INTO baselines (channel_id, run_id, taken_at, sid
 _STORED = """
 SELECT key, fingerprint, source_id, line, interaction_sid, channel_sid, type, request, record, rows.id, mark
 FROM rows JOIN payloads ON payloads.row_id = rows.id JOIN channels ON channels.id = channel_id
-WHERE state IN ({states}) AND state NOT IN ('created', 'existed') AND run_id < ? AND rows.id > ?
+WHERE state IN ({states}) AND state NOT IN ('created', 'existed') AND run_id < ? AND rows.id > ? {why}
 ORDER BY rows.id LIMIT ?
 """
 _SAME_CHANNEL = """
@@ -74,6 +77,9 @@ channel_id IN (SELECT id FROM channels WHERE channel_sid = (
 _FINDING = """
 INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_DECISION = """
+INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, sid) VALUES (?, ?, ?, ?, ?, ?)
 """
 _HELD = f"SELECT count(*) FILTER (WHERE state = 'created'), count(*) FROM rows WHERE state IN {_BARRIERS}"
 _REMEMBERED_CHANNELS = 10_000
@@ -135,7 +141,7 @@ class SqliteLedger:
         with _guarded(self._connection, self.path):
             self._connection.execute(
                 "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ?, summary = ? WHERE id = ?",
-                (_now(), exit_code, reason, summary, self._run),
+                (_now(), exit_code, _storable(reason), summary, self._run),
             )
 
     def register(self, source: SourceFile) -> int:
@@ -174,26 +180,27 @@ class SqliteLedger:
             case Baseline(row, sids):
                 execute(_BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
             case Reopen(number, row, sids):
-                if execute(_REOPEN, (self._run, number, row.key)).rowcount != 1:
-                    raise LedgerError(f"{self.path}: row {row.key} is no longer in doubt: something else wrote here")
-                execute("DELETE FROM looks WHERE row_id = ?", (number,))
+                self._reopen(number, row)
                 execute(_BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
             case Look(number, reason, candidates):
                 look = "INSERT OR REPLACE INTO looks (row_id, looked_at, reason, candidates) VALUES (?, ?, ?, ?)"
                 execute(look, (number, now, _storable(reason), json.dumps(candidates)))
             case Decision(number, by, decision, sid):
-                decide = (
-                    "INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, sid) "
-                    "VALUES (?, ?, ?, ?, ?, ?)"
-                )
-                execute(decide, (number, self._run, now, _storable(by), decision, sid))
+                execute(_DECISION, (number, self._run, now, _storable(by), decision, sid))
             case Settle(number, settlement):
                 self._settle(number, settlement, now)
+            case Waive(state, why, by, reason):
+                return waive(self._connection, self._run, now, state, why, by=_storable(by), reason=_storable(reason))
             case Finding():
                 self._find(entry)
             case _:
                 assert_never(entry)
         return None
+
+    def _reopen(self, number: int, row: Row) -> None:
+        if self._connection.execute(_REOPEN, (self._run, number, row.key)).rowcount != 1:
+            raise LedgerError(f"{self.path}: row {row.key} is no longer in doubt: something else wrote here")
+        self._connection.execute("DELETE FROM looks WHERE row_id = ?", (number,))
 
     def _intend(self, row: Row, now: int) -> int | Known:
         execute = self._connection.execute
@@ -232,10 +239,13 @@ class SqliteLedger:
         baseline = frozenset(json.loads(taken[0])) if taken else None
         return Surroundings(frozenset(sid for (sid,) in known), baseline, unresolved)
 
-    def stored(self, states: Sequence[State], after: int, limit: int) -> list[Row]:
-        query = _STORED.format(states=", ".join("?" for _ in states))
+    def stored(self, states: Sequence[State], after: int, limit: int, why: Why | None = None) -> list[Row]:
+        query = _STORED.format(
+            states=", ".join("?" for _ in states), why="" if why is None else "AND code = ? AND reason = ?"
+        )
+        values = (*states, self._run, after, *(why or ()), limit)
         with _guarded(self._connection, self.path):
-            return [Row(*found) for found in self._connection.execute(query, (*states, self._run, after, limit))]
+            return [Row(*found) for found in self._connection.execute(query, values)]
 
     def _channel(self, row: Row) -> int:
         name = (row.channel_sid, row.interaction_sid)

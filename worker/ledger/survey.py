@@ -17,6 +17,7 @@ from worker.errors import LedgerError
 from worker.ledger import Finding, Known, Standing, standing_of
 from worker.ledger.census import Census, Seen, seen
 from worker.ledger.opening import open_readonly
+from worker.ledger.waiving import has_waivers, is_waived
 from worker.model import Draft, Misfit, State
 
 _SETTLED = """
@@ -57,6 +58,7 @@ class Survey:
         self._hand_on = hand_on
         self._ledger = open_readonly(ledger) if ledger else None
         self._census = Census()
+        self._waivers = self._ledger if self._ledger and has_waivers(self._ledger) else None
 
     def close(self) -> None:
         """Forget the input's keys."""
@@ -114,8 +116,7 @@ class Survey:
         known = self._known({item.key for item in batch if isinstance(item, Draft)})
         for item in batch:
             if isinstance(item, Misfit):
-                surveyed.count("rejected")
-                surveyed.findings.append(_misfit(item))
+                self._unfit(item, surveyed)
             elif first and (earlier := first[seen(*_place_of(item)).name])[2:] != (item.source, item.line):
                 self._repeated(item, earlier, surveyed)
             elif isinstance(item, Known):
@@ -134,11 +135,23 @@ class Survey:
             for key, fingerprint, state, source, line in self._ledger.execute(query, tuple(keys))
         }
 
+    def _unfit(self, misfit: Misfit, surveyed: Surveyed[Draft]) -> None:
+        if self._waivers and is_waived(self._waivers, misfit.text):
+            surveyed.count("waived")
+            return
+        surveyed.count("rejected")
+        code, reason, detail = misfit.problem
+        finding = Finding("rejected", misfit.source, misfit.line, misfit.key, code, reason, misfit.text, detail)
+        surveyed.findings.append(finding)
+
     def _repeated(self, row: Draft | Known, first: Seen, surveyed: Surveyed[Draft]) -> None:
         where = f"the first one is {self._names.get(first.source, 'input')}:{first.line}"
         if first.fingerprint in {None, row.fingerprint}:
             surveyed.count("duplicate")
             kind, code, reason, text = "duplicate", "duplicate", "the same record again", None
+        elif self._waivers and isinstance(row, Draft) and is_waived(self._waivers, row.text):
+            surveyed.count("waived")
+            return
         else:
             surveyed.count("rejected")
             text = row.text if isinstance(row, Draft) else None
@@ -168,8 +181,3 @@ class Survey:
 
 def _place_of(item: Draft | Known) -> tuple[str, bytes, int, int]:
     return item.key, item.fingerprint, item.source, item.line
-
-
-def _misfit(misfit: Misfit) -> Finding:
-    code, reason, detail = misfit.problem
-    return Finding("rejected", misfit.source, misfit.line, misfit.key, code, reason, misfit.text, detail)

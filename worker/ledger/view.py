@@ -2,12 +2,15 @@
 
 import json
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from worker.cluster import Cluster, cluster_id, short_ids
 from worker.errors import LedgerError
 from worker.ledger import SourceFile
 from worker.ledger.opening import open_readonly
@@ -48,24 +51,30 @@ FROM findings JOIN sources ON sources.id = source_id
 WHERE kind = 'rejected'
 """
 
-_GROUPS = """
-SELECT state, code, reason, count(*) AS count, min(path || ':' || line) AS example FROM (
-    SELECT state, code, reason, path, line, run_id FROM rows JOIN sources ON sources.id = source_id
-    WHERE state NOT IN ('created', 'existed', 'waived', 'closed', 'started')
-    UNION ALL
-    SELECT 'rejected', code, reason, path, line, run_id FROM findings JOIN sources ON sources.id = source_id
+_TO_CLUSTER = (
+    """
+    SELECT state, code, reason, source_id, line, NULL, run_id FROM rows
+    WHERE state IN ('rejected', 'parked', 'failed', 'in_doubt') AND state NOT IN ('created', 'existed')
+        AND code IS NOT 'not_sent'
+    ORDER BY state, id
+    """,
+    """
+    SELECT 'rejected', code, reason, source_id, line, detail, run_id FROM findings
     WHERE kind = 'rejected' AND superseded_by IS NULL
-) WHERE code IS NOT 'not_sent'
-GROUP BY state, code, reason ORDER BY count DESC, state, code, reason
-"""
+    ORDER BY source_id, line
+    """,
+)
+"""Both in the order of an index, so that nothing is sorted. What was not sent needs nothing: the next run sends it."""
 
+_PLACES = 3
 
 _IN_DOUBT = """
 SELECT rows.id, key, path || ':' || line, interaction_sid, channel_sid, type,
     coalesce(looks.reason, rows.reason), coalesce(candidates, '[]')
 FROM rows JOIN channels ON channels.id = channel_id JOIN sources ON sources.id = source_id
     LEFT JOIN looks ON looks.row_id = rows.id
-WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed') AND substr(key, 1, ?) = ?
+WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed')
+    AND substr(key, 1, :length) = :beginning AND (:run IS NULL OR run_id = :run)
 ORDER BY rows.id
 """
 
@@ -79,16 +88,6 @@ SELECT source_id, line, key, state, code, reason, record FROM (
     FROM findings WHERE kind = 'rejected' AND superseded_by IS NULL
 ) WHERE :run IS NULL OR run_id = :run ORDER BY source_id, line, run_id
 """
-
-
-class Group(NamedTuple):
-    """Rows that need something for the same reason. example: `path:line` of one of them."""
-
-    state: str
-    code: str
-    reason: str
-    rows: int
-    example: str
 
 
 class InDoubt(NamedTuple):
@@ -173,15 +172,33 @@ class View:
             found = connection.execute(query).fetchone()
         return Run(*found) if found else None
 
-    def groups(self) -> list[Group]:
-        """Return what needs something, the largest group first."""
-        with self._reading() as connection:
-            return [Group(*found) for found in connection.execute(_GROUPS)]
+    def clusters(self, run: int | None = None) -> list[Cluster]:
+        """Return what needs something, the largest cluster first.
 
-    def in_doubt(self, beginning: str = "") -> list[InDoubt]:
-        """Return the rows in doubt whose key begins so, in the order in which they were first sent."""
+        run: of each, only what this run brought to its state. Ids are as short as they can be among all of the ledger.
+        """
         with self._reading() as connection:
-            found = connection.execute(_IN_DOUBT, (len(beginning), beginning)).fetchall()
+            found = _gathered(chain.from_iterable(map(connection.execute, _TO_CLUSTER)), run)
+            paths = dict(connection.execute("SELECT id, path FROM sources"))
+        ids = {why: cluster_id(*why) for why in found}
+        short = short_ids(ids.values())
+        clusters = [
+            Cluster(
+                ids[why], short[ids[why]], *why, one.rows, tuple((paths[n], line) for n, line in one.places), one.detail
+            )
+            for why, one in found.items()
+            if one.rows
+        ]
+        return sorted(clusters, key=lambda one: (-one.rows, one.state, one.code, one.reason))
+
+    def in_doubt(self, beginning: str = "", run: int | None = None) -> list[InDoubt]:
+        """Return the rows in doubt whose key begins so, in the order in which they were first sent.
+
+        run: only what this run left in doubt.
+        """
+        values = {"beginning": beginning, "length": len(beginning), "run": run}
+        with self._reading() as connection:
+            found = connection.execute(_IN_DOUBT, values).fetchall()
         return [InDoubt._make((*row[:-1], tuple(json.loads(row[-1])))) for row in found]
 
     def key_of(self, sid: str) -> str | None:
@@ -225,3 +242,30 @@ class View:
         query = "SELECT path, format, encoding, delimiter, header FROM sources WHERE id = ?"
         with self._reading() as connection:
             return SourceFile._make(connection.execute(query, (number,)).fetchone())
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What one pass over the rows of a cluster leaves in memory."""
+
+    rows: int = 0
+    places: list[tuple[int, int]] = field(default_factory=list)
+    detail: str | None = None
+
+
+def _gathered(rows: Iterable[tuple[Any, ...]], run: int | None) -> dict[tuple[str, str, str], _Gathered]:
+    """Return state, code and reason → what is there; of another run's rows only that there are some."""
+    found: dict[tuple[str, str, str], _Gathered] = {}
+    for state, code, reason, source, line, detail, by in rows:
+        why = (state, code, reason)
+        one = found.get(why)
+        if one is None:
+            one = found[why] = _Gathered()
+        if run is not None and by != run:
+            continue
+        one.rows += 1
+        if one.rows <= _PLACES:
+            one.places.append((source, line))
+            if one.rows == 1:
+                one.detail = detail
+    return found

@@ -1,0 +1,217 @@
+"""`failures`, `retry --cluster` and `waive`: what needs something, in clusters that people name by their ids."""
+
+import json
+import textwrap
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from worker.cli.wiring import configure, person, placed, shown, tell
+from worker.cluster import Cluster
+from worker.config import Config
+from worker.errors import ConfigError
+from worker.ledger import Entry, Waive, Why
+from worker.ledger.opening import open_ledger
+from worker.ledger.view import InDoubt, Run, View
+from worker.model import Exit, State
+from worker.report import printable
+
+_COLUMNS = 80
+_LISTED = 10
+_SENT_AGAIN = (State.REJECTED, State.PARKED, State.FAILED)
+_TO_REPAIR = frozenset({State.REJECTED, State.PARKED})
+_DOUBTFUL = "flex-import reconcile looks for them, flex-import resolve records what you decide"
+
+
+# ---- failures -------------------------------------------------------------------------------------------------------
+
+
+def show_failures(
+    config: Path | None, ledger: Path | None, *, state: State | None, run: int | None, json_wanted: bool
+) -> int:
+    """Print what needs something, in clusters; rows in doubt one by one, with their candidates. Returns exit code 0.
+
+    state, run: only rows in this state, or that this run brought to theirs.
+    """
+    path = configure(config, ledger, {}).ledger_path
+    with View(path) as view:
+        if state is State.IN_DOUBT and not json_wanted:
+            tell(printable("\n".join(_doubt_lines(view.in_doubt(run=run)))))
+            return Exit.DONE
+        clusters = [one for one in placed(view.clusters(run)) if state is None or one.state == state]
+        last = view.last_run()
+    if json_wanted:
+        tell(json.dumps([_as_object(one) for one in clusters]))
+    elif not clusters:
+        tell("nothing needs anything" if run is None else f"nothing that run {run} did needs anything")
+    else:
+        about = f"ledger {shown(str(path))}, {_moment(last, run)}"
+        tell(printable("\n".join([*_head(clusters, about), *_table(clusters), *_next_steps(clusters)])))
+    return Exit.DONE
+
+
+def _as_object(cluster: Cluster) -> dict[str, object]:
+    return {
+        "id": cluster.id,
+        "state": cluster.state,
+        "code": cluster.code,
+        "field": cluster.field,
+        "problem": cluster.problem,
+        "reason": cluster.reason,
+        "rows": cluster.rows,
+        "examples": [f"{path}:{line}" for path, line in cluster.places],
+    }
+
+
+def _moment(last: Run | None, run: int | None) -> str:
+    if run is not None:
+        return f"only of run {run}"
+    if last is None:
+        return "no run yet"
+    return f"run {last.number} has not ended" if last.ended_at is None else f"after run {last.number}"
+
+
+def _head(clusters: Sequence[Cluster], about: str) -> list[str]:
+    rows = sum(one.rows for one in clusters)
+    need = f"{rows:,} rows need" if rows > 1 else "1 row needs"
+    groups = f"{len(clusters):,} groups" if clusters[1:] else "1 group"
+    return [*textwrap.wrap(f"{need} something, in {groups} ({about})", _COLUMNS), ""]
+
+
+def _table(clusters: Sequence[Cluster]) -> list[str]:
+    wide = max(len(one.short) for one in clusters)
+    count = max(6, *(len(f"{one.rows:,}") for one in clusters))
+    lines = [f"{'ID':<{wide}} {'ROWS':>{count}}  {'STATE':<8}  WHY, AND WHAT TO DO"]
+    indent = " " * (wide + count + 13)
+    for one in clusters:
+        start = f"{one.short:<{wide}} {one.rows:>{count},}  {one.state.replace('_', ' '):<8}  "
+        lines += _folded(one.why, start, indent)
+        both = f"{one.advice}; {one.where}"
+        parts = [both] if len(indent + both) <= _COLUMNS else [one.advice, one.where]
+        for part in parts:
+            lines += _folded(part, indent, indent)
+    return lines
+
+
+def _folded(text: str, start: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        printable(text),
+        _COLUMNS,
+        initial_indent=start,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _next_steps(clusters: Sequence[Cluster]) -> list[str]:
+    lines = [""]
+    if any(one.state in _TO_REPAIR for one in clusters):
+        lines.append("Repair   flex-import export --rejects fix/     original records, reasons beside")
+    if waivable := [one for one in clusters if one.state in _SENT_AGAIN]:
+        lines.append(f'Give up  flex-import waive --cluster {waivable[0].short} --reason "test accounts"')
+    return lines if lines[1:] else []
+
+
+def _doubt_lines(doubts: Sequence[InDoubt]) -> list[str]:
+    lines = [f"{len(doubts):,} rows in doubt: they may exist, and nothing more is sent to their channels"]
+    for one in doubts:
+        lines += [
+            "",
+            f"{one.key}  {one.type}, {shown(one.place)}",
+            f"  {one.interaction_sid} {one.channel_sid}",
+            f"  {one.reason}",
+            *(f"  may be {sid}" for sid in one.candidates),
+        ]
+    if doubts:
+        key = doubts[0].key
+        lines += ["", "Look again  flex-import reconcile", f"Decide      flex-import resolve {key} --created UT…"]
+        lines.append(f"            flex-import resolve {key} --not-created")
+    return lines
+
+
+# ---- retry ----------------------------------------------------------------------------------------------------------
+
+
+def to_send_again(
+    config: Config, states: Sequence[State] | None, cluster: str | None
+) -> tuple[list[State], Why | None]:
+    """Return the states whose rows a retry sends again, and the cluster that they must be of, if one is named.
+
+    states: as the options say; with a cluster both must hold. Raises ConfigError for what cannot be sent again,
+    LedgerRefusedError when a cluster is named and there is no ledger.
+    """
+    if unfit := [one.value for one in states or () if one not in _SENT_AGAIN]:
+        raise ConfigError(f"--state: {unfit[0]}: only rejected, parked and failed rows can be sent again")
+    if cluster is None:
+        return list(states or _SENT_AGAIN), None
+    with View(config.ledger_path) as view:
+        found = _find(view.clusters(), cluster)
+    if found.local:
+        raise ConfigError(
+            f"--cluster: {found.short}: its {found.rows:,} rows were rejected before they were sent ({found.reason}),\n"
+            "  so there is nothing to send again. Repair them:\n"
+            "  flex-import export --rejects fix/, and then flex-import run with the repaired files"
+        )
+    if found.state == State.IN_DOUBT:
+        raise ConfigError(
+            f"--cluster: {found.short}: its {found.rows:,} rows may exist, so they are not sent again;\n  {_DOUBTFUL}"
+        )
+    if states and found.state not in states:
+        raise ConfigError(f"--state: {states[0].value}: the rows of cluster {found.short} are {found.state}")
+    return [State(found.state)], Why(found.code, found.reason)
+
+
+def _find(clusters: Sequence[Cluster], beginning: str) -> Cluster:
+    if not beginning:
+        raise ConfigError("--cluster: is empty: is a variable not set?")
+    if not clusters:
+        raise ConfigError(f"--cluster: {beginning}: no group has this id, as nothing needs anything")
+    matching = [one for one in clusters if one.id.startswith(beginning)]
+    if len(matching) == 1:
+        return matching[0]
+    what = "several groups begin so; write more of it" if matching else "no group has this id; there are"
+    listed = matching or clusters
+    lines = [f"--cluster: {beginning}: {what}:"]
+    for one in listed[:_LISTED]:
+        line = f"{one.short} {one.state.replace('_', ' ')}, {_rows(one.rows)}: {one.why}"
+        lines.append(textwrap.shorten(line, _COLUMNS - 2, placeholder=" …"))
+    if len(listed) > _LISTED:
+        lines.append(f"and {len(listed) - _LISTED:,} more: flex-import failures shows all")
+    raise ConfigError("\n  ".join(lines))
+
+
+# ---- waive ----------------------------------------------------------------------------------------------------------
+
+
+def waive_clusters(config: Path | None, ledger: Path | None, *, clusters: Sequence[str], reason: str) -> int:
+    """Sign clusters off, all of them or none, with who, when and the reason; returns exit code 0.
+
+    Raises ConfigError for an id that is not one cluster's, or is that of rows in doubt; LedgerRefusedError without a
+    ledger, LedgerHeldError when a run is at work on it.
+    """
+    if not reason.strip():
+        raise ConfigError("--reason: is empty; say why these rows need nothing more")
+    path = configure(config, ledger, {}).ledger_path
+    by = person()
+    with closing(open_ledger(path)) as writer:
+        with View(path) as view:
+            standing = view.clusters()
+        found = list(dict.fromkeys(_find(standing, one) for one in clusters))
+        for one in found:
+            if one.state == State.IN_DOUBT:
+                raise ConfigError(
+                    f"--cluster: {one.short}: its {one.rows:,} rows may exist, so nobody can sign them off;\n"
+                    f"  {_DOUBTFUL}"
+                )
+        writer.start_run("waive")
+        entries: list[Entry] = [Waive(State(one.state), Why(one.code, one.reason), by, reason) for one in found]
+        counts = [answer for answer in writer.write(entries) if isinstance(answer, int)]
+        writer.end_run(Exit.DONE, f"{_rows(sum(counts))} waived by {by}: {reason}", "{}")
+    for one, count in zip(found, counts, strict=True):
+        tell(printable(f"{one.short}  {_rows(count)} waived, {one.state} until now: {one.why}"))
+    return Exit.DONE
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"

@@ -1,0 +1,50 @@
+"""Signing off a cluster in the SQLite ledger: its rows become waived, its records are remembered by their digest."""
+
+import sqlite3
+
+from worker.ledger import Why, record_digest
+from worker.model import State
+
+_DECISIONS = """
+INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, reason)
+SELECT id, :run, :now, :by, 'waived', :words FROM rows
+WHERE state = :state AND state IN ('rejected', 'parked', 'failed') AND code = :code AND reason = :reason
+"""
+_ROWS = """
+UPDATE rows SET state = 'waived', run_id = :run, settled_at = :now
+WHERE state = :state AND state IN ('rejected', 'parked', 'failed') AND code = :code AND reason = :reason
+"""
+_RECORDS = """
+INSERT OR IGNORE INTO waivers (digest, run_id, waived_at, waived_by, reason)
+SELECT record_digest(record), :run, :now, :by, :words FROM findings
+WHERE kind = :state AND superseded_by IS NULL AND code = :code AND reason = :reason AND record IS NOT NULL
+"""
+_FINDINGS = """
+UPDATE findings SET superseded_by = :run
+WHERE kind = :state AND superseded_by IS NULL AND code = :code AND reason = :reason
+"""
+
+
+def waive(connection: sqlite3.Connection, run: int, now: int, state: State, why: Why, *, by: str, reason: str) -> int:
+    """Sign a cluster off inside the transaction under way; returns how many rows and records there were.
+
+    A row keeps its code and reason. A record that was rejected before it was sent is retired like one that was read
+    again; its next reading finds its digest. by, reason: as in `Waive`, as text that can be stored.
+    """
+    connection.create_function("record_digest", 1, record_digest, deterministic=True)
+    values = {"run": run, "now": now, "state": state, "code": why.code, "reason": why.reason, "by": by, "words": reason}
+    connection.execute(_DECISIONS, values)
+    rows = connection.execute(_ROWS, values).rowcount
+    connection.execute(_RECORDS, values)
+    return rows + connection.execute(_FINDINGS, values).rowcount
+
+
+def has_waivers(connection: sqlite3.Connection) -> bool:
+    """Tell whether any record was ever signed off: mostly none was, which spares looking for each."""
+    return connection.execute("SELECT 1 FROM waivers LIMIT 1").fetchone() is not None
+
+
+def is_waived(connection: sqlite3.Connection, record: str) -> bool:
+    """Tell whether this very record was signed off, in whatever input it stood."""
+    query = "SELECT 1 FROM waivers WHERE digest = ?"
+    return connection.execute(query, (record_digest(record),)).fetchone() is not None
