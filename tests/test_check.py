@@ -124,7 +124,12 @@ exit 1: 7 rows would be rejected
 # ---- groups and warnings --------------------------------------------------------------------------------------------
 
 
-def screen(*found: Finding, warnings: Mapping[int, tuple[str, ...]] | None = None, names: str = "a.csv") -> list[str]:
+def screen(
+    *found: Finding,
+    warnings: Mapping[int, tuple[str, ...]] | None = None,
+    names: str = "a.csv",
+    settings: Settings | None = None,
+) -> list[str]:
     """Return the lines of the screen for these findings. warnings: number of a row to send → its warnings."""
     findings = Findings()
     send = [row(number)._replace(warnings=given) for number, given in (warnings or {}).items()]
@@ -135,7 +140,7 @@ def screen(*found: Finding, warnings: Mapping[int, tuple[str, ...]] | None = Non
         findings=findings,
         files=[File(names, 1, source, "")],
         channels=Channels(len(send), 0, 0, None, 0),
-        forecast=forecast(Settings(), len(send), len(send), MONDAY),
+        forecast=forecast(settings or Settings(), len(send), len(send), MONDAY),
         seconds=1,
         words=([names], []),
         key="",
@@ -260,6 +265,16 @@ def test_the_plan_goes_by_the_hours(settings: Settings, rows: int, lines: list[s
     """With how far it is at each closing; far days have a date."""
     found = forecast(settings, rows, rows, MONDAY).plan_lines()
     assert [line.replace("\xa0", " ") for line in found] == lines
+
+
+def test_a_closing_stands_on_one_line() -> None:
+    """Its time and its share are not torn apart where the line is folded."""
+    lines = screen(warnings=dict.fromkeys(range(100), ()), settings=limited(0.0003, hours=NIGHT))
+    top = lines.index("       at 0.0003/s; Mon-Fri 06:00-22:00 closed") + 1
+    assert lines[top : top + 2] == [
+        "       Tue 06:00  8.6 %    Wed 06:00  17.3 %    Thu 06:00  25.9 %",
+        "       Fri 06:00  34.6 %    …    Tue 10 Mar 2026 02:35  done",
+    ]
 
 
 ON = "baseline on: one list a channel, 9,000 requests,"
