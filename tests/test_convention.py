@@ -6,7 +6,7 @@ from tests.samples_of import sid
 from worker.model import Draft, Misfit, Problem, Record
 from worker.payload import Mapper
 from worker.payload.convention import EXCEL_NUMBER, damage, is_excel_number, oddities
-from worker.payload.fault import mask
+from worker.payload.fault import Fault, mask
 
 MAIL = {"address": "ada@example.org", "name": "Ada", "level": "to", "type": "email"}
 SMS = {"address": "+441632960123", "proxy_address": "+15550000001"}
@@ -86,7 +86,7 @@ def test_an_excel_number_is_known(text: str) -> None:
     """As spreadsheets write it, in any language."""
     assert is_excel_number(text)
     for name in ("address", "proxy_address", "identity"):
-        assert damage({name: text}) == [(f"media_properties.{name}", EXCEL_NUMBER, text)]
+        assert damage({name: text}) == [Fault(f"media_properties.{name}", EXCEL_NUMBER, text)]
 
 
 @pytest.mark.parametrize("text", ["", "+441632960123", "4.41E11", "E+11", "4.41E+", "ada+1E+2@x.org", "4.41E+1234"])

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ async def test_what_would_be_sent_is_shown_before_the_summary(folder: Path) -> N
     assert (ended.code, ended.err) == (1, "")
     shown, summary = ended.out[: len(SHOWN)], ended.out[len(SHOWN) :]
     assert shown == SHOWN
-    assert summary.startswith("4 rows in 1 file. No network used, nothing sent.\n")
+    assert re.match(r"4 rows in 1 file, read in [0-9.]+ s\. No network used, nothing sent\.\n", summary)
 
 
 async def test_as_json_the_rows_are_a_part_of_the_object(folder: Path) -> None:

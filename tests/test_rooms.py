@@ -38,6 +38,9 @@ TABLE: dict[str, frozenset[str]] = {
     "schedule": frozenset({"errors", "ledger", "model", "stopping", "timetable", "traffic", "anyio"}),
     "traffic": frozenset({"adaptive", "breaker", "config", "limiter", "model", "anyio"}),
     "timetable": frozenset(),
+    "plan": frozenset({"timetable"}),
+    "scratch": frozenset({"errors"}),
+    "headcount": frozenset({"model"}),
     "rowqueue": frozenset({"model"}),
     "api": frozenset({"errors", "model", "verdict", "aiohttp", "anyio", "yarl"}),
     "submit": frozenset({"model", "traffic", "verdict", "anyio", "tenacity"}),
@@ -82,6 +85,7 @@ PURE: dict[str, frozenset[str]] = {
     "cluster": frozenset({"collections", "hashlib", "re", "typing"}),
     "verdict": frozenset({"json", "re", "typing"}),
     "report": frozenset({"collections", "dataclasses", "re", "textwrap", "typing"}),
+    "plan": frozenset({"collections", "dataclasses", "datetime"}),
     "adaptive": frozenset({"collections", "math"}),
     "breaker": frozenset({"math"}),
 }

@@ -32,7 +32,10 @@ class Intake:
         self._counts: dict[Input, Count] = {}
         self._opened: dict[Input, Reader] = {}
         self._stack = AsyncExitStack()
+        self._reading: Reader | None = None
+        self._bytes_before = 0
         self.names: dict[int, str] = {}
+        self.compressions: dict[int, str] = {}
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -60,6 +63,12 @@ class Intake:
             if source.path is not None:
                 self._counts[source] = await count(source, self._settings)
         return None if self._opened else sum(counted.records for counted in self._counts.values())
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes of the files were read, as they lie on disk. To be asked between two batches."""
+        reader = self._reading
+        return self._bytes_before + (reader.offset if reader and reader.stamp else 0)
 
     async def drafts(self, survey: Survey, register: Register) -> AsyncGenerator[Surveyed[Draft], None]:
         """Yield every batch, mapped and sorted. `check_headers` or `count` comes first."""
@@ -89,6 +98,8 @@ class Intake:
                     reader = await stack.enter_async_context(opening)
                 number = await register(_describe(reader))
                 self.names[number] = source.name
+                self.compressions[number] = reader.compression or ""
+                self._reading = reader
 
                 def sort(records: list[Record], number: int = number) -> T:
                     return finish(survey.sort(self._map(records, number, survey)))
@@ -96,6 +107,8 @@ class Intake:
                 async with aclosing(batches(reader, sort)) as sorted_batches:
                     async for batch in sorted_batches:
                         yield batch
+                self._reading = None
+                self._bytes_before += reader.stamp.size if reader.stamp else 0
 
     def _map(self, records: list[Record], number: int, survey: Survey) -> list[Draft | Known | Misfit]:
         mapper = self._mapper

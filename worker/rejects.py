@@ -7,6 +7,7 @@ again. Streams: only one record is in memory at a time.
 import codecs
 import csv
 import os
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple
 
 from worker.errors import ConfigError, LedgerError
-from worker.ledger import SourceFile
+from worker.ledger import Finding, SourceFile
 from worker.ledger.view import Reject
 
 REASONS = ("record", "line", "key", "state", "code", "reason")
@@ -49,6 +50,30 @@ class Written(NamedTuple):
     failed: int
     missing: int
     missing_lines: tuple[int, ...]
+
+
+class Spool:
+    """Rejected records on disk, until all of an input are known. scratch: where; a table of its own is made in it."""
+
+    def __init__(self, scratch: sqlite3.Connection) -> None:
+        self._scratch = scratch
+        scratch.execute(
+            "CREATE TABLE rejects (source INTEGER, line INTEGER, key TEXT, code TEXT, reason TEXT, record TEXT)"
+        )
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Keep those among the findings of a batch that are rejections."""
+        kept = (
+            (one.source, one.line, one.key, one.code, _whole_reason(one), one.record)
+            for one in findings
+            if one.kind == "rejected"
+        )
+        self._scratch.executemany("INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)", kept)
+
+    def rejects(self) -> Iterator[Reject]:
+        """Yield them in the order in which they came: input by input."""
+        query = "SELECT source, line, key, 'rejected', code, reason, record FROM rejects ORDER BY rowid"
+        return map(Reject._make, self._scratch.execute(query))
 
 
 def write_rejects(folder: Path, rejects: Iterable[Reject], describe: Callable[[int], SourceFile]) -> list[Written]:
@@ -143,6 +168,11 @@ def _write(source: SourceFile, group: Iterable[Reject], records_part: Path, reas
             reasons.writerow((number, reject.line, reject.key, reject.state, reject.code, reject.reason))
         out.end()
     return Written(source, records_part, reasons_part, records, failed, missing, tuple(lines))
+
+
+def _whole_reason(finding: Finding) -> str:
+    whole = finding.reason + (f": {finding.detail}" if finding.detail else "")
+    return whole.encode("utf-8", "replace").decode()  # the name of a file may be no text
 
 
 class _Records:

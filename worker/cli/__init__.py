@@ -27,6 +27,7 @@ from worker.cli.parameter import (
     OfRun,
     Quiet,
     Rate,
+    Strict,
     WaiverReason,
     Window,
     flag,
@@ -65,6 +66,10 @@ def check(
     show: Annotated[
         int | None, Parameter(help="Print what would be sent for the first rows, so many, with their values.")
     ] = None,
+    rejects: Annotated[
+        str | None, Parameter(help="A folder for the records that would be rejected, to repair.")
+    ] = None,
+    strict: Strict = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
@@ -72,9 +77,10 @@ def check(
 
     Example: flex-import check export.csv
     """
-    from worker.cli.checking import check_files
+    from worker.cli.checking import Wish, check_files
 
-    return check_files(_stdin(files), config, ledger, show=show, quiet=quiet, json_wanted=json)
+    folder = None if rejects is None else _stdin([rejects])[0]
+    return check_files(_stdin(files), config, ledger, Wish(show, folder, strict, quiet, json))
 
 
 @app.command(group=IMPORT)
@@ -87,6 +93,7 @@ def run(
     rate: Rate = None,
     concurrency: Concurrency = None,
     limit: Annotated[int | None, Parameter(help="Stop after sending this many rows.")] = None,
+    strict: Strict = False,
     base_url: BaseUrl = None,
     new_ledger: Annotated[bool, flag("Make the ledger; refused when there is one.")] = False,
     yes: Annotated[bool, flag("Do not ask.", "--yes", "-y")] = False,
@@ -106,7 +113,11 @@ def run(
     settings = configure(
         config,
         ledger,
-        {"limits": {"rate_per_second": rate, "concurrency": concurrency}, "api": {"base_url": base_url}},
+        {
+            "limits": {"rate_per_second": rate, "concurrency": concurrency},
+            "api": {"base_url": base_url},
+            "source": {"strict": strict or None},
+        },
     )
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit: {limit} is no number of rows to send; it must be at least 1")

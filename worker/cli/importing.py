@@ -18,7 +18,7 @@ from worker.api import Api
 from worker.cli.parameter import Window
 from worker.cli.repairing import find_rows
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger, placed, say, shown, tell
+from worker.cli.wiring import LedgerChoice, masked, obtain_ledger, open_own_ledger, placed, say, shown, tell
 from worker.cluster import Cluster
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
@@ -91,7 +91,7 @@ def run_files(
         "run",
         config,
         read_credentials(os.environ),
-        Mapper(settings.mapping, settings.source.key, maps=settings.map),
+        Mapper(settings.mapping, settings.source.key, maps=settings.map, strict=settings.source.strict),
         choice,
         find_rows(files, quiet=quiet or json_wanted),
         limit,
@@ -347,12 +347,11 @@ class _Run:
         with View(self._ledger.path) as view:
             counts = view.counts()
         done, doubt = counts.get(State.CREATED, 0), counts.get(State.IN_DOUBT, 0)
-        account = self._order.credentials.account_sid
-        masked = f", account {account[:2]}…{account[-4:]}" if account else ""
+        account = masked(self._order.credentials.account_sid)
         config = self._order.config.path or "none found, defaults"
         say(
             f"ledger  {shown(str(self._ledger.path))}: {done:,} rows created so far, {doubt:,} in doubt\n"
-            f"target  {URL(self._settings.api.url).authority}{masked}\n"
+            f"target  {URL(self._settings.api.url).authority}{', ' if account else ''}{account}\n"
             f"config  {config}"
         )
 

@@ -19,6 +19,7 @@ def flag(text: str, *names: str) -> Parameter:
 
 
 Quiet = Annotated[bool, flag("Print nothing when all is well.", "--quiet", "-q")]
+Strict = Annotated[bool, flag("Reject rows that have a warning.")]
 Json = Annotated[bool, flag("Print the result as one JSON object.", "--json")]
 
 

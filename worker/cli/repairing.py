@@ -14,6 +14,8 @@ from worker.rejects import REASONS, REASONS_SUFFIX, Written, write_rejects
 from worker.report import printable
 from worker.source import Input, find_inputs
 
+REPAIR = f"Repair  these records; what is wrong with each stands beside them, in *{REASONS_SUFFIX}"
+
 _NAMED_ROWS = 3
 
 
@@ -23,10 +25,7 @@ def export_rejects(config: Path | None, ledger: Path | None, *, folder: str, run
     Raises ConfigError for a folder that is none, cannot be written or has such files, LedgerRefusedError without a
     ledger.
     """
-    if not folder:
-        raise ConfigError("--rejects: is empty: is a variable not set?")
-    if folder == "-" or (os.path.lexists(folder) and not Path(folder).is_dir()):
-        raise ConfigError(f"--rejects: {folder}: is no folder; name one, or one that is to be made")
+    refuse_no_folder(folder)
     path = configure(config, ledger, {}).ledger_path
     with View(path) as view, closing(view.rejects(run)) as rejects:
         written = write_rejects(Path(folder), rejects, view.source)
@@ -34,10 +33,18 @@ def export_rejects(config: Path | None, ledger: Path | None, *, folder: str, run
     return Exit.DONE
 
 
+def refuse_no_folder(folder: str) -> None:
+    """Raise ConfigError for what cannot be the folder of `--rejects`."""
+    if not folder:
+        raise ConfigError("--rejects: is empty: is a variable not set?")
+    if folder == "-" or (os.path.lexists(folder) and not Path(folder).is_dir()):
+        raise ConfigError(f"--rejects: {folder}: is no folder; name one, or one that is to be made")
+
+
 def _lines(folder: str, written: Sequence[Written]) -> list[str]:
     if not written:
         return ["nothing is rejected, parked or failed: no files were made"]
-    lines = [_line(one) for one in written]
+    lines = [as_line(one) for one in written]
     if failed := sum(one.failed for one in written):
         lines += ["", f"{failed:,} of them failed: the next run sends those again as they are; do not change them"]
     if missing := sum(one.missing for one in written):
@@ -48,18 +55,19 @@ def _lines(folder: str, written: Sequence[Written]) -> list[str]:
             f"{missing:,} rows could not be written, as the ledger has their records no more; the reasons",
             f"have them without a record: {', '.join(places[:_NAMED_ROWS])}{more}",
         ]
-    suffixes = sorted({one.path.suffix for one in written if one.path})
-    if suffixes:
-        patterns = " ".join(f"{shlex.quote(str(Path(folder)))}/*{suffix}" for suffix in suffixes)
-        lines += [
-            "",
-            f"Repair  these records; what is wrong with each stands beside them, in *{REASONS_SUFFIX}",
-            f"Next    flex-import run {patterns}",
-        ]
+    if patterns := patterns_of(folder, written):
+        lines += ["", REPAIR, f"Next    flex-import run {patterns}"]
     return lines
 
 
-def _line(one: Written) -> str:
+def patterns_of(folder: str, written: Sequence[Written]) -> str:
+    """Return the words that mean all files of records in the folder, for a command; "" when there are none."""
+    suffixes = sorted({one.path.suffix for one in written if one.path})
+    return " ".join(f"{shlex.quote(str(Path(folder)))}/*{suffix}" for suffix in suffixes)
+
+
+def as_line(one: Written) -> str:
+    """Return what was written for one input, for a person."""
     rows = f"{one.records:,} {'row' if one.records == 1 else 'rows'}"
     source = "stdin" if one.source.path == "-" else shown(one.source.path)
     return f"{rows:>14}  {shown(str(one.path or one.reasons))}   of {source}"

@@ -100,6 +100,11 @@ def person() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
+def masked(account: str | None) -> str:
+    """Return an account's sid as it may be shown; "" when it is not known."""
+    return f"account {account[:2]}…{account[-4:]}" if account else ""
+
+
 def shown(path: str) -> str:
     """Return a path the way a person would type it in this folder."""
     with suppress(OSError):  # the folder may be gone meanwhile

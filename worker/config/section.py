@@ -177,6 +177,7 @@ class Source(_Section):
     delimiter: Annotated[str, AfterValidator(_one_character)] = "auto"
     key: str = ""
     queue_rows: Annotated[int, Field(ge=1)] = 4096
+    strict: bool = False
     allow_empty: bool = False
 
 

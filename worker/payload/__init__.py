@@ -200,7 +200,8 @@ class Mapper:
                 return (document.read(text), text) if text else (None, "")
             return (None, "") if value is None else (value, document.write(value))
         except ValueError as exc:
-            faults.append(Fault(field, str(exc)))
+            sentence, *where = exc.args
+            faults.append(Fault(field, sentence, None, *where))
         except UnfitError as unfit:
             faults += unfit.faults
         return None, ""

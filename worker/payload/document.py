@@ -11,11 +11,14 @@ _NO_OBJECT = "must be a JSON object"
 
 
 def read(text: str) -> dict[str, Any]:
-    """Return the JSON object that a text holds. Raises ValueError with what is wrong, to follow the field's name."""
+    """Return the JSON object that a text holds.
+
+    Raises ValueError with what is wrong, to follow the field's name, and with where, if that is known.
+    """
     try:
         value = _decode(text)
     except json.JSONDecodeError as exc:
-        raise ValueError(f"is not JSON: {exc.msg} at character {exc.pos + 1}") from None
+        raise ValueError(f"is not JSON: {exc.msg}", f"at character {exc.pos + 1}") from None
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     if not isinstance(value, dict):

@@ -13,12 +13,18 @@ _TAIL = 2
 class Fault(NamedTuple):
     """One fault of a record. path: the field, and the key in it. rule: what is wrong, to follow the path.
 
-    value: what stands there, None when nothing does, or nothing that helps.
+    value: what stands there, None when nothing does, or nothing that helps. where: what helps instead, without a value.
     """
 
     path: str
     rule: str
     value: str | None = None
+    where: str | None = None
+
+    @property
+    def shown(self) -> str | None:
+        """This record's own part of it: the value, masked."""
+        return self.where if self.value is None else f'{self.path} is "{mask(self.value)}"'
 
     @property
     def sentence(self) -> str:
@@ -38,7 +44,7 @@ class UnfitError(Exception):
     def problem(self) -> Problem:
         """What is said of the record."""
         reason = "; ".join(fault.sentence for fault in self.faults)
-        shown = "; ".join(f'{fault.path} is "{mask(fault.value)}"' for fault in self.faults if fault.value is not None)
+        shown = "; ".join(fault.shown for fault in self.faults if fault.shown)
         return Problem(self.code, reason, shown or None)
 
 

@@ -198,6 +198,7 @@ def _join_returns(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _json_record(line: int, text: str) -> Record:
+    detail = None
     try:
         value = _decode(text)
         if isinstance(value, dict):
@@ -206,7 +207,8 @@ def _json_record(line: int, text: str) -> Record:
             return Record(line, text, value)
         reason = f"is a JSON {_KINDS[type(value)]}, not an object"
     except json.JSONDecodeError as exc:
-        reason = f"is not JSON: {exc.msg.removesuffix(' at')} at character {exc.pos + 1}"
+        reason = f"is not JSON: {exc.msg.removesuffix(' at')}"
+        detail = f"at character {exc.pos + 1}"
     except UnicodeEncodeError:
         reason = "is not valid Unicode: it has half of a surrogate pair"
     except _UnfitError as exc:
@@ -215,7 +217,7 @@ def _json_record(line: int, text: str) -> Record:
         reason = _OUT_OF_RANGE
     except RecursionError:
         reason = "is nested too deeply"
-    return Record(line, text, None, Problem("malformed", reason))
+    return Record(line, text, None, Problem("malformed", reason, detail))
 
 
 class _UnfitError(ValueError):

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -131,6 +132,11 @@ class Reader:
         finally:
             if self._closing:
                 self.close()
+
+    @property
+    def offset(self) -> int:
+        """How far into the file, compressed or not, reading has come; a little ahead of the records. Not of stdin."""
+        return 0 if self._text is None else os.lseek(self._text.fileno(), 0, os.SEEK_CUR)
 
     def _open(self) -> None:
         with self._explained():

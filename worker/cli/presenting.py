@@ -1,0 +1,315 @@
+"""What `check` prints: one screen of 80 columns that ends with what to type next, or the same as an object."""
+
+import shlex
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from yarl import URL
+
+from worker.cli.forecasting import UNBROKEN, Forecast
+from worker.cli.repairing import REPAIR, as_line, patterns_of
+from worker.cli.sifting import NOT_SENT, Findings, Group
+from worker.cli.wiring import masked, shown
+from worker.headcount import CAP, Channels
+from worker.ledger import SourceFile
+from worker.model import Exit
+from worker.rejects import Written
+from worker.report import duration, printable
+
+_COLUMNS = 80
+_INDENT = 7
+_NAME, _FIELD, _EXAMPLE = 26, 18, 24
+"""How wide a column may become."""
+
+_SHOWN_FILES, _SHOWN_GROUPS, _SHOWN_WARNINGS, _SHOWN_WORDS = 20, 20, 10, 3
+_WHOLE = {"malformed": "record", "key_conflict": "source.key"}
+"""Code → what stands in the column of fields where a reason names none."""
+
+_NOTES = {
+    "duplicate": "the same record again; the first one counts",
+    "parked": "by the API, in earlier runs",
+    "waived": "in earlier runs",
+    "in_doubt": "in earlier runs; never sent again blindly",
+    "changed": "since they were sent; the ledger keeps them as they were",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One input as it was read. name: as it was given."""
+
+    name: str
+    rows: int
+    source: SourceFile
+    compression: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """All that a check has to say.
+
+    words: of the command line, the files and then the options that a run needs too. key: the template, "" for a
+    digest. ledger: None when there is none. folder and written: where the rejects went, and what; None without.
+    """
+
+    findings: Findings
+    files: Sequence[File]
+    channels: Channels
+    forecast: Forecast
+    seconds: float
+    words: tuple[Sequence[str], Sequence[str]]
+    key: str
+    account: str | None
+    ledger: Path | None
+    folder: str | None
+    written: Sequence[Written]
+
+    @property
+    def exit_code(self) -> Exit:
+        """Whether all rows are well."""
+        return Exit.BAD_ROWS if self.findings.rejected else Exit.DONE
+
+
+# ---- for programs ---------------------------------------------------------------------------------------------------
+
+
+def as_object(checked: Checked) -> dict[str, object]:
+    """Return what `check --json` prints."""
+    found, channels = checked.findings, checked.channels
+    told: dict[str, object] = {
+        "read": sum(found.read.values()),
+        "to_send": found.send,
+        **{name: found.counts.get(name, 0) for name in NOT_SENT},
+        "elapsed_seconds": round(checked.seconds, 3),
+        "files": [_file(file, checked.key) for file in checked.files],
+        "channels": channels.number,
+        "crowded": {
+            "participants": CAP,
+            "channels": channels.crowded,
+            "rows_beyond": channels.beyond,
+            "fullest": channels.fullest if channels.crowded else None,
+            "rows_of_fullest": channels.most if channels.crowded else 0,
+        },
+        "groups": [
+            {"id": short, "code": code, "reason": reason, **group.as_object()}
+            for short, code, reason, group in found.largest_first()
+        ],
+        "warnings": [{"warning": text, **group.as_object()} for text, group in _warnings(found)],
+        **checked.forecast.as_object(),
+        "exit_code": int(checked.exit_code),
+    }
+    if checked.folder is not None:
+        told["rejects"] = [
+            {"source": one.source.path, "path": str(one.path), "reasons": str(one.reasons), "records": one.records}
+            for one in checked.written
+        ]
+    return told
+
+
+def _file(file: File, key: str) -> dict[str, object]:
+    source = file.source
+    return {
+        "name": file.name,
+        "rows": file.rows,
+        "format": source.format,
+        "encoding": source.encoding,
+        "delimiter": source.delimiter or None,
+        "compression": file.compression or None,
+        "key": key or "digest",
+    }
+
+
+# ---- for people -----------------------------------------------------------------------------------------------------
+
+
+def as_text(checked: Checked) -> str:
+    """Return the screen."""
+    found, code = checked.findings, checked.exit_code
+    rows = sum(found.read.values())
+    head = f"{_counted(rows, 'row')} in {_counted(len(checked.files), 'file')}, read in {duration(checked.seconds)}."
+    lines = [f"{head} No network used, nothing sent.", ""]
+    lines += [*_file_lines(checked), "", *_count_lines(checked)]
+    if found.groups:
+        lines += ["", *_group_lines(found)]
+    if warnings := _warning_lines(checked):
+        lines += ["", *warnings]
+    if checked.written:
+        lines += ["", *map(as_line, checked.written), "", REPAIR]
+    elif checked.folder is not None:
+        lines += ["", "nothing is rejected: no files were made"]
+    lines += ["", *_plan_lines(checked)]
+    if commands := _commands(checked):
+        lines += ["", *_command_lines(commands)]
+    if code:
+        lines.append(f"exit {code:d}: {_counted(found.rejected, 'row')} would be rejected")
+    return "\n".join(lines)
+
+
+def _plan_lines(checked: Checked) -> list[str]:
+    zone = f", times in {checked.forecast.timetable.zone}" if checked.forecast.settings.limits.timetable else ""
+    account = masked(checked.account)
+    host = URL(checked.forecast.settings.api.url).host_port_subcomponent
+    target = f"{account}{' at ' if account else ''}{host}{zone}"
+    lines = _block("Plan", [target, *checked.forecast.plan_lines()])
+    return lines + _block("Doubt", checked.forecast.doubt_lines()) if checked.findings.send else lines
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _clean(text: str) -> str:
+    """Return data for a line of ours: what it steers or breaks is made visible first, as that changes its width."""
+    return printable(text.replace("\n", "\\n"))
+
+
+def _clipped(text: str, width: int) -> str:
+    """Return the end of a text, which tells more than its beginning."""
+    return text if len(text) <= width else f"…{text[1 - width :]}"
+
+
+def _file_lines(checked: Checked) -> list[str]:
+    files = checked.files[:_SHOWN_FILES]
+    names = [_clipped(_clean(shown(file.name)), _NAME) for file in files]
+    facts = [
+        (
+            file.source.encoding,
+            f"csv {_clean({chr(9): 'tab'}.get(file.source.delimiter, file.source.delimiter))}"
+            if file.source.format == "csv"
+            else "ndjson",
+            file.compression,
+            f"key {_clean(checked.key) or 'digest'}",
+        )
+        for file in files
+    ]
+    widths = [max(map(len, column)) for column in zip(*facts, strict=True)]
+    width = max(14, *map(len, names))
+    lines = []
+    for file, name, told in zip(files, names, facts, strict=True):
+        cells = "  ".join(f"{fact:<{wide}}" for fact, wide in zip(told, widths, strict=True) if wide)
+        lines.append(f"  {name:<{width}}{file.rows:>11,}  {cells}"[:_COLUMNS].rstrip())
+    if more := len(checked.files) - len(files):
+        lines.append(f"  and {_counted(more, 'more file')}")
+    return lines
+
+
+def _count_lines(checked: Checked) -> list[str]:
+    found = checked.findings
+    here = sum(group.rows for group in found.groups.values())
+    groups = f"in {_counted(len(found.groups), 'group')}" if found.groups else ""
+    before = f"{found.rejected - here:,} by the API, in earlier runs" if found.rejected > here else ""
+    ledger = _clean(shown(str(checked.ledger))) if checked.ledger else ""
+    notes = {
+        **_NOTES,
+        "already_done": f"in ledger {ledger}",
+        "rejected": "; ".join(filter(None, [groups, before])),
+    }
+    counts = [("to_send", found.send, f"in {_counted(checked.channels.number, 'channel')}")]
+    counts += [(name, count, notes[name]) for name in NOT_SENT if (count := found.counts.get(name))]
+    return [f"  {name.replace('_', ' '):<14}{count:>11,}  {note}".rstrip() for name, count, note in counts]
+
+
+def _group_lines(found: Findings) -> list[str]:
+    groups = found.largest_first()
+    told = [
+        (short, f"{group.rows:,}", *_parted(code, reason, group), _placed(group.examples[0]))
+        for short, code, reason, group in groups[:_SHOWN_GROUPS]
+    ]
+    heads = ("ID", "ROWS", "FIELD", "PROBLEM", "FOR EXAMPLE")
+    ids, rows, fields, _, examples = (max(map(len, column)) for column in zip(heads, *told, strict=True))
+    room = _COLUMNS - 2 - ids - 2 - rows - 2 - fields - 2 - 2 - examples
+    lines = []
+    for short, count, field, problem, example in (heads, *told):
+        first, *others = textwrap.wrap(problem, room, break_on_hyphens=False) or [""]
+        lines.append(f"  {short:<{ids}}  {count:>{rows}}  {field:<{fields}}  {first:<{room}}  {example}".rstrip())
+        lines += [f"{'':<{8 + ids + rows + fields}}{other}" for other in others]
+    if more := len(groups) - len(told):
+        lines.append(f"  and {_counted(more, 'more group')}; --json has all of them")
+    return lines
+
+
+def _placed(example: str) -> str:
+    """Return where an example stands, without its folder where there is no room for it."""
+    place = _clean(example)
+    return place if len(place) <= _EXAMPLE else _clipped(place.rpartition("/")[2], _EXAMPLE)
+
+
+def _parted(code: str, reason: str, group: Group) -> tuple[str, str]:
+    """Return the field that a reason begins with, and what is wrong with it."""
+    field, problem, others = _WHOLE.get(code, ""), reason, 0
+    if not field:
+        first, *rest = reason.split("; ")
+        others = sum(": " in one for one in rest)
+        field, colon, problem = (first if others else reason).partition(": ")
+        if not colon:
+            field, problem = _WHOLE["malformed"], reason
+    field, problem = _clean(field), _clean(problem) + (f"; +{others} more" if others else "")
+    if group.detail:
+        problem += f" ({_clean(group.detail)})"
+    if len(field) > _FIELD and "." in field:
+        field = f"…{field.rpartition('.')[2]}"
+    return _clipped(field, _FIELD), problem
+
+
+def _warnings(found: Findings) -> list[tuple[str, Group]]:
+    return sorted(found.warnings.items(), key=lambda item: -item[1].rows)
+
+
+def _warning_lines(checked: Checked) -> list[str]:
+    channels, warnings = checked.channels, _warnings(checked.findings)
+    told = []
+    if channels.crowded:
+        told.append(
+            f"{_counted(channels.crowded, 'channel')} get{'s' * (channels.crowded == 1)} more than {CAP} participants "
+            f"({_counted(channels.beyond, 'row')}, may be 50417); {channels.fullest} gets {channels.most:,}"
+        )
+    told += [
+        f"{_clean(text)}: {_counted(group.rows, 'row')}, first {_clean(group.examples[0])}"
+        for text, group in warnings[:_SHOWN_WARNINGS]
+    ]
+    if more := len(warnings) - _SHOWN_WARNINGS:
+        told += [f"and {_counted(more, 'more kind')}; --json has all of them"] * (more > 0)
+    return [line for text in told for line in _folded(f"  warning: {text}", 11)]
+
+
+def _folded(text: str, indent: int) -> list[str]:
+    lines = textwrap.wrap(text, _COLUMNS, subsequent_indent=" " * indent, break_on_hyphens=False)
+    return [line.replace(UNBROKEN, " ") for line in lines]
+
+
+def _block(name: str, lines: Sequence[str]) -> list[str]:
+    told = [folded for line in lines for folded in _folded(" " * _INDENT + line, _INDENT)]
+    return [f"{name:<{_INDENT}}{told[0].lstrip()}", *told[1:]]
+
+
+def _commands(checked: Checked) -> list[tuple[str, str]]:
+    """Return what to type next, each with what it is for."""
+    found, (files, options) = checked.findings, checked.words
+    here = sum(group.rows for group in found.groups.values())
+    words = [*map(shlex.quote, files[:_SHOWN_WORDS]), *(["..."] * (len(files) > _SHOWN_WORDS))]
+    typed = " ".join([*words, *map(shlex.quote, options)])
+    commands = []
+    if checked.written:
+        patterns = patterns_of(checked.folder or "", checked.written)
+        given = " ".join([patterns, *map(shlex.quote, options)])
+        commands.append((f"flex-import run {given}", f"those {here:,}, repaired"))
+    elif here:
+        commands.append((f"flex-import check {typed} --rejects fix/", f"those {here:,}, to repair"))
+    if found.send:
+        wait = " --wait" if checked.forecast.settings.limits.timetable else ""
+        commands.append((f"flex-import run {typed}{wait}", f"send the {found.send:,}"))
+    return commands
+
+
+def _command_lines(commands: Sequence[tuple[str, str]]) -> list[str]:
+    """Return commands, whole, as they are to be typed, and notes beside them where there is room."""
+    width = max(len(_clean(command)) for command, _ in commands)
+    if _INDENT + width + 4 + max(len(note) for _, note in commands) > _COLUMNS:
+        width = 0  # not all have room: those that do need not stand in a column
+    lines = []
+    for number, (command, note) in enumerate(commands):
+        bare = f"{'' if number else 'Next':<{_INDENT}}{_clean(command):<{width}}"
+        lines.append(f"{bare}    {note}" if len(bare) + 4 + len(note) <= _COLUMNS else bare)
+    return lines
