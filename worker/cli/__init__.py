@@ -49,6 +49,32 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,  # `call` says so
 )
+config_app = App(name="config", help="Propose a config for a file, or show the settings that hold.", group=IMPORT)
+app.command(config_app)
+
+
+@config_app.command(name="init")
+def config_init(
+    file: Annotated[str, Parameter(help="A CSV or NDJSON file (also .gz, .bz2, .xz, .zst) like those to come.")], /
+) -> int:
+    """Propose a config with a mapping for a file, by its header and first rows; prints it.
+
+    Example: flex-import config init export.csv > config.toml
+    """
+    from worker.cli.configuring import propose_config
+
+    return propose_config(_stdin([file])[0])
+
+
+@config_app.command(name="show")
+def config_show(*, config: ConfigFile = None, ledger: LedgerFile = None, json: Json = False) -> int:
+    """Show every setting and where it came from; credentials as set or missing.
+
+    Example: flex-import config show
+    """
+    from worker.cli.configuring import show_config
+
+    return show_config(config, ledger, json_wanted=json)
 
 
 @app.command(group=IMPORT)

@@ -6,7 +6,19 @@ records, `encoding` explains bytes that are no text, `reader` puts them together
 silence.
 """
 
+from worker.source.encoding import likely_encoding
 from worker.source.input import Input, Stamp, find_inputs
 from worker.source.reader import BATCH_RECORDS, Count, Reader, batches, count, open_reader
 
-__all__ = ["BATCH_RECORDS", "Count", "Input", "Reader", "Stamp", "batches", "count", "find_inputs", "open_reader"]
+__all__ = [
+    "BATCH_RECORDS",
+    "Count",
+    "Input",
+    "Reader",
+    "Stamp",
+    "batches",
+    "count",
+    "find_inputs",
+    "likely_encoding",
+    "open_reader",
+]

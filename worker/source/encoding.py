@@ -1,6 +1,7 @@
 """Explains bytes that are not text in the configured encoding: where they are, and which encoding is likely."""
 
 import codecs
+import re
 from typing import BinaryIO, NamedTuple
 
 _CHUNK_BYTES = 1 << 16
@@ -91,6 +92,12 @@ def suggest_wide(head: bytes) -> str:
     # Without a byte-order mark the plain name does not tell which byte of the two comes first.
     order = "be" if head[::2].count(0) > head[1::2].count(0) else "le"
     return f'it is probably UTF-16: set source.encoding = "utf-16-{order}"'
+
+
+def likely_encoding(message: str) -> str | None:
+    """Return the encoding that an error about undecodable bytes suggests; None when it suggests none."""
+    found = re.search(r'set source\.encoding = "([^"]+)"$', message)
+    return found and found.group(1)
 
 
 def _decodes_as_utf8(data: bytes) -> bool:
