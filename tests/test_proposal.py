@@ -410,6 +410,21 @@ def test_without_an_address_no_properties_are_proposed() -> None:
     assert "address" in uncommented(text)["mapping"]["media_properties"]
 
 
+def test_a_name_that_its_values_contradict_does_not_count() -> None:
+    """A channel by its medium and a consent to be written to are neither sids nor addresses."""
+    text = proposed(["Interaction", "Channel", "Email", "Phone"], ["i1", "email", "yes", "no"])
+    mapping = loaded(text).mapping
+    assert mapping is not None
+    assert mapping.model_dump(exclude_none=True) == {"type": "customer"}
+    assert 'so not sent: "Interaction", "Channel", "Email", "Phone"' in unwrapped(text)
+
+
+def test_a_column_of_a_field_s_name_that_another_one_replaces_is_listed() -> None:
+    """It is no longer read."""
+    text = proposed([*OWN, "Role"], [kd(1), uo(1), "email", "a@x.org", "agent"])
+    assert 'so not sent: "type"' in unwrapped(text)
+
+
 def test_an_address_that_was_not_chosen_is_named() -> None:
     """A participant has one address, and which one is a person's decision."""
     text = proposed(["Email", "Mobile"], ["a@x.org", "+44 20 7946"], ["b@x.org", ""])

@@ -107,7 +107,7 @@ class Sample:
         """Look at the next record."""
         for name in values:
             if name not in self._columns:
-                self._columns[name] = Column(name, keys=None if self.records else set())
+                self._columns[name] = Column(name)
         closely = self.records < CLOSE_RECORDS
         for name, column in self._columns.items():
             column.take(values.get(name), closely=closely)
