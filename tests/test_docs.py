@@ -4,13 +4,15 @@ import re
 import shlex
 import sqlite3
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from tests.commands import CREDENTIALS, ROOT, flex_import
 from tests.samples_of import sid
-from worker.cli import app
+from worker.cli.app import app
 from worker.config import Settings, load
 from worker.emulator import Emulator, serve
 from worker.ledger.schema import MIGRATIONS
@@ -19,15 +21,25 @@ from worker.payload import FIELDS
 
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
 ALL = "\n".join(PAGES.values())
-COMMANDS = [name for name in app if not name.startswith("-")]
 HEADER = "interaction_sid,channel_sid,type,media_properties.address\n"
+
+
+def commands(group: App, *before: str) -> Iterator[tuple[str, App]]:
+    """Yield every command of a group, and of the groups in it, as it is typed."""
+    for name in group:
+        if not name.startswith("-"):
+            inner = list(commands(group[name], *before, name))
+            yield from inner or [(" ".join((*before, name)), group[name])]
+
+
+COMMANDS = dict(commands(app))
 
 
 def options() -> list[tuple[str, str]]:
     """Return (command, option) for every option there is."""
     found = []
-    for command in COMMANDS:
-        for argument in app[command].assemble_argument_collection():
+    for command, parsed in COMMANDS.items():
+        for argument in parsed.assemble_argument_collection():
             found += [(command, name) for name in argument.names if name.startswith("-")]
     return found
 
@@ -52,14 +64,17 @@ def test_every_option_is_documented(command: str, option: str) -> None:
 
 def test_there_are_options_and_examples_to_check() -> None:
     """A parser that finds nothing must not pass."""
+    assert {"check", "config init", "config show"} <= COMMANDS.keys()
+    assert "config" not in COMMANDS
     assert len(options()) > 20
+    assert ("config show", "--json") in options()
     assert len(examples()) >= 7
 
 
 @pytest.mark.parametrize(("page", "line"), examples())
 def test_every_example_can_be_parsed(page: str, line: str) -> None:
     """No example has a misspelt command or option."""
-    words = shlex.split(line)[1:]
+    words = shlex.split(line.partition(" > ")[0])[1:]
     app.parse_args(words, exit_on_error=False, print_error=False)
     assert page
 
@@ -144,13 +159,23 @@ async def test_the_first_import_of_the_readme_works_as_written(tmp_path: Path) -
     (tmp_path / "export.csv").write_text(HEADER + rows)
     block = PAGES["README.md"].partition("## Your first import")[2].partition("\n## ")[0]
     lines = [line.partition("#")[0].strip() for line in block.splitlines() if line.startswith("    flex-import")]
-    assert [line.split()[1] for line in lines] == ["check", "run", "run", "status", "failures", "export", "export"]
+    assert [line.split()[1] for line in lines] == [
+        *("config", "check", "run", "run", "status", "failures", "export", "export")
+    ]
     emulator = Emulator()
+    ended = []
     async with serve(emulator) as base_url:
         env = {**CREDENTIALS, "FLEX_IMPORT__API__BASE_URL": base_url, "FLEX_IMPORT__LIMITS__RATE_PER_SECOND": "inf"}
-        ended = [await flex_import(*shlex.split(line)[1:], cwd=tmp_path, env=env) for line in lines]
-    assert [one.code for one in ended] == [0, 6, 0, 0, 0, 0, 0], [one.err for one in ended]
-    assert "10 created" in ended[1].out
-    assert "15 created + 10 already done" in ended[2].out
+        for line in lines:
+            command, _, redirected = line.partition(" > ")
+            if redirected:  # the shell empties the file first
+                (tmp_path / redirected).touch()
+            ended.append(await flex_import(*shlex.split(command)[1:], cwd=tmp_path, env=env))
+            if redirected:
+                (tmp_path / redirected).write_text(ended[-1].out, encoding="utf-8")
+    assert [one.code for one in ended] == [0, 0, 6, 0, 0, 0, 0, 0], [one.err for one in ended]
+    assert "[source]" in (tmp_path / "config.toml").read_text()
+    assert "10 created" in ended[2].out
+    assert "15 created + 10 already done" in ended[3].out
     assert emulator.stats.arrived == 25
     assert (tmp_path / "ids.csv").read_text().count("created") == 25

@@ -7,8 +7,14 @@ from pydantic import SecretStr
 
 from worker.errors import ConfigError
 
-_ACCOUNT = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
-_KEY = ("TWILIO_API_KEY", "TWILIO_API_SECRET", "TWILIO_API_KEY_SECRET")
+VARIABLES = (
+    "TWILIO_ACCOUNT_SID",
+    "TWILIO_AUTH_TOKEN",
+    "TWILIO_API_KEY",
+    "TWILIO_API_SECRET",
+    "TWILIO_API_KEY_SECRET",
+)
+"""Where credentials come from; the last one is another name of the one before it."""
 
 
 class Credentials(NamedTuple):
@@ -24,7 +30,7 @@ def read_credentials(environ: Mapping[str, str]) -> Credentials:
 
     Raises ConfigError naming the variables to set, or the one that cannot be right.
     """
-    for name in (*_ACCOUNT, *_KEY):
+    for name in VARIABLES:
         if not environ.get(name, "").isprintable():  # neither are bytes that are no UTF-8
             raise ConfigError(f"{name}: has characters that no credential has; was it copied whole?")
     account = environ.get("TWILIO_ACCOUNT_SID") or None

@@ -5,6 +5,8 @@ problem: a misspelt limit must not pass as the default.
 """
 
 from worker.config.loading import Config, load
+from worker.config.notation import as_toml, as_toml_key
+from worker.config.origin import Setting, settings_of
 from worker.config.section import Doubt, FieldMapping, Limits, Retry, Settings, Source, is_loopback, parse_rate
 
 __all__ = [
@@ -13,9 +15,13 @@ __all__ = [
     "FieldMapping",
     "Limits",
     "Retry",
+    "Setting",
     "Settings",
     "Source",
+    "as_toml",
+    "as_toml_key",
     "is_loopback",
     "load",
     "parse_rate",
+    "settings_of",
 ]

@@ -23,10 +23,11 @@ CONFIG_VARIABLE = "FLEX_IMPORT_CONFIG"
 
 
 class Config(NamedTuple):
-    """The settings and the file that they came from (None: defaults, variables and flags alone)."""
+    """The settings, the file that they came from (None: defaults, variables and flags alone), and what it says."""
 
     settings: Settings
     path: Path | None
+    from_file: Mapping[str, Any]
 
     @property
     def ledger_path(self) -> Path:
@@ -60,7 +61,7 @@ def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]], environ: Map
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             del dotenv_settings, file_secret_settings
-            weakest = InitSettingsSource(settings_cls, _twilio_variables(environ))
+            weakest = InitSettingsSource(settings_cls, twilio_variables(environ))
             return init_settings, env_settings, InitSettingsSource(settings_cls, from_file), weakest
 
     problems = list(_unknown_variables(environ))
@@ -77,10 +78,10 @@ def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]], environ: Map
         raise ConfigError("\n".join(problems) or str(exc)) from None
     if problems:
         raise ConfigError("\n".join(problems))
-    return Config(settings, path)
+    return Config(settings, path, from_file)
 
 
-def _twilio_variables(environ: Mapping[str, str]) -> dict[str, Any]:
+def twilio_variables(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what Twilio's own tools read from the environment [docs]; ours and the file win over it."""
     api = {
         key: environ[name] for key, name in (("edge", "TWILIO_EDGE"), ("region", "TWILIO_REGION")) if environ.get(name)
@@ -160,7 +161,7 @@ def _describe(
         origin = "--" + key.removesuffix("_per_second").replace("_", "-")
     elif by_variable := variable in {name.upper() for name in environ}:
         origin = variable
-    elif section == "api" and key in _twilio_variables(environ).get("api", {}) and key not in from_file.get("api", {}):
+    elif section == "api" and key in twilio_variables(environ).get("api", {}) and key not in from_file.get("api", {}):
         origin = f"TWILIO_{key.upper()}"
     else:
         origin = str(path) if path else "settings"

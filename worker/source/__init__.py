@@ -6,7 +6,19 @@ together. What is odd about one record is a `Problem` of that record; what makes
 begins is a SourceError. Nothing is guessed in silence.
 """
 
+from worker.source.encoding import likely_encoding
 from worker.source.input import Input, Stamp, find_inputs
 from worker.source.reader import BATCH_RECORDS, Count, Reader, batches, count, open_reader
 
-__all__ = ["BATCH_RECORDS", "Count", "Input", "Reader", "Stamp", "batches", "count", "find_inputs", "open_reader"]
+__all__ = [
+    "BATCH_RECORDS",
+    "Count",
+    "Input",
+    "Reader",
+    "Stamp",
+    "batches",
+    "count",
+    "find_inputs",
+    "likely_encoding",
+    "open_reader",
+]

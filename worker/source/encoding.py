@@ -118,6 +118,12 @@ def suggest_at_top(head: bytes, encoding: str) -> str:
     return ""
 
 
+def likely_encoding(message: str) -> str | None:
+    """Return the encoding that an error about undecodable bytes suggests; None when it suggests none."""
+    found = re.search(r'set source\.encoding = "([^"]+)"$', message)
+    return found and found.group(1)
+
+
 def _decodes_as_utf8(data: bytes) -> bool:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data)

@@ -1,0 +1,91 @@
+"""The commands by which people decide."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from worker.cli.app import DECIDE, app
+from worker.cli.parameter import (
+    ANY_TIME,
+    BaseUrl,
+    ClusterIds,
+    ConfigFile,
+    Json,
+    LedgerFile,
+    Quiet,
+    WaiverReason,
+    Window,
+    flag,
+)
+
+
+@app.command(group=DECIDE)
+def reconcile(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    base_url: BaseUrl = None,
+    window: Window = ANY_TIME,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Resolve rows in doubt by listing their channels; sends nothing.
+
+    Example: flex-import reconcile
+    """
+    from worker.cli.importing import work_on_ledger
+    from worker.cli.wiring import configure
+
+    settings = configure(config, ledger, {"api": {"base_url": base_url}})
+    return work_on_ledger("reconcile", settings, (), window, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=DECIDE)
+def resolve(
+    *keys: str,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    base_url: BaseUrl = None,
+    created: Annotated[str | None, Parameter(help="It exists, and this is its sid.")] = None,
+    not_created: Annotated[bool, flag("It does not exist; the next run sends it.")] = False,
+    file: Annotated[Path | None, Parameter(name="--from", help="A CSV with the columns key and sid.")] = None,
+) -> int:
+    """Record your decision about rows in doubt, by key or the beginning of one.
+
+    Example: flex-import resolve 164b10bd --not-created
+    """
+    from worker.cli.deciding import resolve_rows
+    from worker.cli.wiring import configure
+
+    settings = configure(config, ledger, {"api": {"base_url": base_url}})
+    return resolve_rows(keys, settings, created=created, not_created=not_created, file=file)
+
+
+@app.command(group=DECIDE)
+def waive(*, cluster: ClusterIds, reason: WaiverReason, config: ConfigFile = None, ledger: LedgerFile = None) -> int:
+    """Sign rows off that failures shows as a group: they count as waived from now on and are not sent.
+
+    Example: flex-import waive --cluster a07c --reason "test accounts"
+    """
+    from worker.cli.clustering import waive_clusters
+
+    return waive_clusters(config, ledger, clusters=cluster, reason=reason)
+
+
+@app.command(group=DECIDE)
+def control(
+    command: Annotated[Literal["pause", "resume", "drain", "rate"], Parameter(help="What the run is to do.")],
+    rate: Annotated[str | None, Parameter(help="With rate: requests a second at most: 5, 900/m, inf.")] = None,
+    /,
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+) -> int:
+    """Steer the run that is at work: pause it, resume it, let it drain, or keep it below a rate.
+
+    Example: flex-import control rate 5
+    """
+    from worker.cli.controlling import steer
+
+    return steer(command, rate, config, ledger)

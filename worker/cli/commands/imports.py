@@ -1,0 +1,150 @@
+"""The commands that import, and what prepares them."""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from worker.cli.app import IMPORT, app, typed
+from worker.cli.parameter import (
+    ANY_TIME,
+    BaseUrl,
+    ClusterId,
+    Concurrency,
+    ConfigFile,
+    Files,
+    Json,
+    LedgerFile,
+    Quiet,
+    Rate,
+    Strict,
+    Window,
+    flag,
+)
+from worker.errors import ConfigError
+from worker.model import State
+
+config_app = App(name="config", help="Propose a config for a file, or show the settings that hold.", group=IMPORT)
+app.command(config_app)
+
+
+@config_app.command(name="init")
+def config_init(
+    file: Annotated[str, Parameter(help="A CSV or NDJSON file (also .gz, .bz2, .xz, .zst) like those to come.")], /
+) -> int:
+    """Propose a config with a mapping for a file, by its header and first rows; prints it.
+
+    Example: flex-import config init export.csv > config.toml
+    """
+    from worker.cli.configuring import propose_config
+
+    return propose_config(typed([file])[0])
+
+
+@config_app.command(name="show")
+def config_show(*, config: ConfigFile = None, ledger: LedgerFile = None, json: Json = False) -> int:
+    """Show every setting and where it came from; credentials as set or missing.
+
+    Example: flex-import config show
+    """
+    from worker.cli.configuring import show_config
+
+    return show_config(config, ledger, json_wanted=json)
+
+
+@app.command(group=IMPORT)
+def check(
+    files: Files,
+    /,
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    show: Annotated[
+        int | None, Parameter(help="Print what would be sent for the first rows, so many, with their values.")
+    ] = None,
+    rejects: Annotated[
+        str | None, Parameter(help="A folder for the records that would be rejected, to repair.")
+    ] = None,
+    strict: Strict = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Look at every row without a network: what would be sent, what is done, what is wrong.
+
+    Example: flex-import check export.csv
+    """
+    from worker.cli.checking import Wish, check_files
+
+    folder = None if rejects is None else typed([rejects])[0]
+    return check_files(typed(files), config, ledger, Wish(show, folder, strict, quiet, json))
+
+
+@app.command(group=IMPORT)
+def run(
+    files: Files,
+    /,
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    rate: Rate = None,
+    concurrency: Concurrency = None,
+    limit: Annotated[int | None, Parameter(help="Stop after sending this many rows.")] = None,
+    strict: Strict = False,
+    base_url: BaseUrl = None,
+    new_ledger: Annotated[bool, flag("Make the ledger; refused when there is one.")] = False,
+    yes: Annotated[bool, flag("Do not ask.", "--yes", "-y")] = False,
+    accept_target: Annotated[bool, flag("Go on although the ledger belongs to another target.")] = False,
+    accept_new_keys: Annotated[bool, flag("Go on although rows get other keys than before.")] = False,
+    window: Window = ANY_TIME,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Send every row that the ledger does not have yet. Run it again to resume.
+
+    Example: flex-import run export.csv --limit 10
+    """
+    from worker.cli.importing import run_files
+    from worker.cli.wiring import LedgerChoice, configure
+
+    settings = configure(
+        config,
+        ledger,
+        {
+            "limits": {"rate_per_second": rate, "concurrency": concurrency},
+            "api": {"base_url": base_url},
+            "source": {"strict": strict or None},
+        },
+    )
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit: {limit} is no number of rows to send; it must be at least 1")
+    choice = LedgerChoice(new_ledger, yes, accept_target, accept_new_keys)
+    return run_files(typed(files), settings, choice, window, limit=limit, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=IMPORT)
+def retry(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    state: Annotated[
+        list[State] | None, Parameter(negative="", help="rejected, parked or failed; may be repeated.")
+    ] = None,
+    cluster: ClusterId = None,
+    rate: Rate = None,
+    concurrency: Concurrency = None,
+    base_url: BaseUrl = None,
+    window: Window = ANY_TIME,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Send rejected, parked and failed rows again, from their stored records.
+
+    Example: flex-import retry --state parked
+    """
+    from worker.cli.clustering import to_send_again
+    from worker.cli.importing import work_on_ledger
+    from worker.cli.wiring import configure
+
+    limits = {"rate_per_second": rate, "concurrency": concurrency}
+    settings = configure(config, ledger, {"limits": limits, "api": {"base_url": base_url}})
+    states, why = to_send_again(settings, state, cluster)
+    return work_on_ledger("retry", settings, states, window, why=why, quiet=quiet, json_wanted=json)

@@ -1,0 +1,80 @@
+"""The commands that look at a ledger and disturb nothing."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from worker.cli.app import LOOK, app, typed
+from worker.cli.parameter import ConfigFile, Json, LedgerFile, OfRun, Quiet, flag
+from worker.errors import ConfigError
+from worker.model import State
+
+
+@app.command(group=LOOK)
+def status(*, config: ConfigFile = None, ledger: LedgerFile = None, quiet: Quiet = False, json: Json = False) -> int:
+    """Show where the import stands, beside a run or after it.
+
+    Example: flex-import status
+    """
+    from worker.cli.looking import show_status
+
+    return show_status(config, ledger, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=LOOK)
+def failures(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    state: Annotated[
+        State | None, Parameter(help="Only this state; in_doubt shows each row with its candidates.")
+    ] = None,
+    run: OfRun = None,
+    json: Json = False,
+) -> int:
+    """Show what needs something, in groups, and what to do about each.
+
+    Example: flex-import failures --state in_doubt
+    """
+    from worker.cli.clustering import show_failures
+
+    return show_failures(config, ledger, state=state, run=run, json_wanted=json)
+
+
+@app.command(group=LOOK)
+def export(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    state: Annotated[
+        list[State] | None, Parameter(negative="", help="Only rows in this state; may be repeated.")
+    ] = None,
+    run: OfRun = None,
+    format: Annotated[  # noqa: A002 - the contract's name
+        str | None, Parameter(help="csv, which is the default, or ndjson.")
+    ] = None,
+    output: Annotated[
+        str | None, Parameter(name=["--output", "-o"], help="A file, or - for stdout, which is the default.")
+    ] = None,
+    rejects: Annotated[
+        str | None, Parameter(help="A folder for rejected, parked and failed records as they were, to repair.")
+    ] = None,
+    for_excel: Annotated[bool, flag("CSV for a spreadsheet: marked as UTF-8, and nothing in it is a formula.")] = False,
+) -> int:
+    """Write the crosswalk, key to sid, and every other column; or, with --rejects, the records to repair.
+
+    Example: flex-import export --state created --output ids.csv
+    """
+    if rejects is not None:
+        from worker.cli.repairing import export_rejects
+
+        options = {"--state": state, "--format": format, "--output": output, "--for-excel": for_excel or None}
+        for name, given in options.items():
+            if given is not None:
+                raise ConfigError(f"--rejects: writes original records into files of their own; leave out {name}")
+        return export_rejects(config, ledger, folder=typed([rejects])[0], run=run)
+    from worker.cli.looking import export_rows
+
+    chosen = [one.value for one in state or ()]
+    form, target = "csv" if format is None else format, "-" if output is None else typed([output])[0]
+    return export_rows(config, ledger, states=chosen, run=run, form=form, output=target, for_excel=for_excel)
