@@ -24,7 +24,8 @@ TABLE: dict[str, frozenset[str]] = {
     "model": frozenset(),
     "credentials": frozenset({"errors", "pydantic"}),
     "config": frozenset({"errors", "timetable", "pydantic", "pydantic_settings", "yarl"}),
-    "filter": frozenset({"errors"}),
+    "phone": frozenset({"errors", "phonenumbers"}),
+    "filter": frozenset({"errors", "phone"}),
     "template": frozenset({"errors", "filter"}),
     "payload": frozenset({"config", "errors", "filter", "model", "template", "pydantic", "yarl"}),
     "cluster": frozenset(),
@@ -76,6 +77,7 @@ PURE: dict[str, frozenset[str]] = {
     # core rooms do no IO, read no clock, roll no dice and do not log: all that they need of the standard library
     "errors": frozenset(),
     "model": frozenset({"collections", "dataclasses", "enum", "typing"}),
+    "phone": frozenset({"collections", "re"}),
     "filter": frozenset({"collections", "dataclasses", "difflib", "re", "typing"}),
     "template": frozenset({"collections", "dataclasses", "json", "re", "typing"}),
     "payload": frozenset({"collections", "difflib", "hashlib", "json", "math", "typing"}),

@@ -1,7 +1,7 @@
 """Filters: what a template does to a column's text on its way, as in `{Kind | trim | map:kind}`. Pure, no IO.
 
-Whatever is wrong with a filter itself shows when the template is parsed; a row can only have a value that a map does
-not know. An empty text stays empty in all of them but `default`, so that an empty column is still an empty one.
+Whatever is wrong with a filter itself shows when the template is parsed; a row can only have a value of which a filter
+can make nothing. An empty text stays empty in all of them but `default`, so that an empty column is still an empty one.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from worker.errors import ConfigError
+from worker.phone import e164
 
 Maps = Mapping[str, Mapping[str, str]]
 """The value maps of the config: name → value → what becomes of it."""
@@ -25,12 +26,12 @@ Apply = Callable[[str], str]
 
 
 class UnknownValueError(ValueError):
-    """A row's value is in no map; the message names the column and the values that are, never the row's."""
+    """A filter can make nothing of a row's value; the message names the column and the rule, never the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One step between a column and its place. apply: raises UnknownValueError, for a map."""
+    """One step between a column and its place. apply: raises UnknownValueError."""
 
     name: str
     arguments: tuple[str, ...]
@@ -129,6 +130,20 @@ def _digits(_: Sequence[str], __: _Place) -> Apply:
     return apply
 
 
+def _e164(arguments: Sequence[str], place: _Place) -> Apply:
+    (region,) = arguments
+    write = e164(region, place.where)
+    refusal = f'column "{place.column}" has a value that is no valid phone number (e164:{region})'
+
+    def apply(text: str) -> str:
+        written = write(text) if text else ""
+        if written is None:
+            raise UnknownValueError(refusal)
+        return written
+
+    return apply
+
+
 _KINDS: dict[str, tuple[str, Callable[[Sequence[str], _Place], Apply]]] = {
     # how each is written, one argument for each colon, and what makes it
     "trim": ("trim", _trim),
@@ -140,6 +155,7 @@ _KINDS: dict[str, tuple[str, Callable[[Sequence[str], _Place], Apply]]] = {
     "map": ("map:NAME", _map),
     "split": ("split:SEP:N", _split),
     "digits": ("digits", _digits),
+    "e164": ("e164:REGION", _e164),
 }
 
 USAGES = tuple(usage for usage, _ in _KINDS.values())

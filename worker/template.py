@@ -107,8 +107,8 @@ class Expression:
 class FilteredTemplate(Template):
     """A template with filters: one over expressions, each of which is a column of its own, made for each record.
 
-    pieces: ("", source) for the expression with this source. Rendering raises UnknownValueError for a value that a map
-    does not know.
+    pieces: ("", source) for the expression with this source. Rendering raises UnknownValueError for a value of which a
+    filter can make nothing.
     """
 
     expressions: Mapping[str, Expression]
