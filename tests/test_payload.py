@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples_of import sid
+from tests.test_filter import LOOKUPS
 from worker.config import FieldMapping
 from worker.errors import ConfigError, LedgerRefusedError
+from worker.filter import UnknownValueError
 from worker.ledger.binding import Binding, compare
 from worker.model import Misfit, Problem, Record, Row
 from worker.payload import CANONICAL_VERSION, Mapper
@@ -361,6 +363,34 @@ def test_a_map_that_makes_no_keys_may_change() -> None:
     mapping = FieldMapping(type="{Kind | map:kind}")
     assert described(mapping, MAPS, "{ID}") == described(mapping, {"kind": {}}, "{ID}")
     assert described(mapping, MAPS, "{ID | trim}")["key_template"] == "{ID | trim}"
+
+
+def test_what_is_asked_of_lookups_is_known_before_they_are_read() -> None:
+    """Each column once, with a template that asks for it; of what is described their keys are a part."""
+    mapping = FieldMapping(channel_sid="{a | lookup:ids.uo}", media_properties={"x": "{b | lookup:ids.uo}{c | trim}"})
+    mapper = Mapper(mapping, "{a | lookup:ids.case}", lookups=LOOKUPS | {"other": LOOKUPS["ids"]})
+    assert mapper.asked() == {"ids": {"case": "source.key", "uo": "mapping.channel_sid"}}
+    assert mapper.key_template == '{a | lookup:ids.case} with {"lookup.ids": "{\\"key\\": \\"id\\"}"}'
+    assert mapper.describe() == {
+        "mapping.channel_sid": "{a | lookup:ids.uo}",
+        "mapping.media_properties.x": "{b | lookup:ids.uo}{c | trim}",
+        "lookup.ids": '{"key": "id"}',
+    }
+    assert Mapper(None, "{a}", lookups=LOOKUPS).asked() == {}
+
+
+def test_parts_that_a_lookup_refuses_are_refused_together() -> None:
+    """Each with its sentence; places that they share come once."""
+    parts = {"x": "{a | lookup:ids.kd}", "y": "{a | lookup:ids.uo}", "z": "{b | lookup:ids.uo}"}
+    read = Mapper(FieldMapping(media_properties=parts), lookups=LOOKUPS)._readers["media_properties"]
+    with pytest.raises(UnknownValueError) as caught:
+        read({"a": "2", "b": "9"})
+    twice, absent = "has twice, with different values", "does not have"
+    assert str(caught.value).split("; ") == [
+        f'{name}: column "{column}" has a value that lookup.ids {says}'
+        for name, column, says in (("x", "a", twice), ("y", "a", twice), ("z", "b", absent))
+    ]
+    assert caught.value.detail == "ids.csv:3 and ids.csv:4"
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,36 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from worker.errors import ConfigError
 from worker.phone import e164
 
 Maps = Mapping[str, Mapping[str, str]]
 """The value maps of the config: name → value → what becomes of it."""
+
+
+class Ambiguous(NamedTuple):
+    """What a lookup says of a key that it has twice, with different values. where: both places in its file."""
+
+    where: str
+
+
+class Finder(Protocol):
+    """A lookup: what a second file says about a row."""
+
+    @property
+    def key(self) -> str:
+        """The file's column that is compared with a value."""
+        ...
+
+    def find(self, value: str, column: str) -> str | Ambiguous | None:
+        """Return what stands in a column of the record with this key; None when there is none."""
+        ...
+
+
+Lookups = Mapping[str, Finder]
+"""The lookups of the config, by name."""
 
 FALLBACK = "*"
 """The key of a map that stands for every value that is not in it."""
@@ -26,7 +49,14 @@ Apply = Callable[[str], str]
 
 
 class UnknownValueError(ValueError):
-    """A filter can make nothing of a row's value; the message names the column and the rule, never the value."""
+    """A filter can make nothing of a row's value; the message names the column and the rule, never the value.
+
+    detail: this row's own part of it.
+    """
+
+    def __init__(self, message: str, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +72,18 @@ class Filter:
         """The filter as a template has it."""
         return ":".join((self.name, *(_quoted(argument) for argument in self.arguments)))
 
+    @property
+    def definition(self) -> str:
+        """The key path of what it uses besides its arguments, as map.kind; empty for what uses nothing."""
+        if self.asked:
+            return f"lookup.{self.asked[0]}"
+        return f"map.{self.arguments[0]}" if self.name == "map" else ""
+
+    @property
+    def asked(self) -> tuple[str, str] | None:
+        """The lookup that it is, and the column that it asks for."""
+        return _asked(self.arguments[0]) if self.name == "lookup" else None
+
 
 class _Place(NamedTuple):
     """What a filter may have to know. where: the template's key path. column: whose text comes in."""
@@ -49,9 +91,12 @@ class _Place(NamedTuple):
     where: str
     column: str
     maps: Maps
+    lookups: Lookups
 
 
-def make_filter(name: str, arguments: Sequence[str], *, where: str, column: str, maps: Maps) -> Filter:
+def make_filter(
+    name: str, arguments: Sequence[str], *, where: str, column: str, maps: Maps, lookups: Lookups
+) -> Filter:
     """Return the filter of this name. Raises ConfigError, naming where, for one that is not written right."""
     if name not in _KINDS:
         aside = '; a column with | in its name is written in quotes: {"a|b"}'
@@ -59,7 +104,10 @@ def make_filter(name: str, arguments: Sequence[str], *, where: str, column: str,
     usage, build = _KINDS[name]
     if len(arguments) != usage.count(":"):
         raise ConfigError(f"{where}: filter {name} has {_arguments(len(arguments))}; it is written {usage}")
-    return Filter(name, tuple(arguments), build(arguments, _Place(where, column, maps)))
+    apply = build(arguments, _Place(where, column, maps, lookups))
+    if name == "lookup":
+        arguments = (_written(*_asked(arguments[0])),)
+    return Filter(name, tuple(arguments), apply)
 
 
 def _trim(_: Sequence[str], __: _Place) -> Apply:
@@ -144,6 +192,43 @@ def _e164(arguments: Sequence[str], place: _Place) -> Apply:
     return apply
 
 
+def _lookup(arguments: Sequence[str], place: _Place) -> Apply:
+    name, column = _asked(arguments[0])
+    if not column:
+        raise ConfigError(
+            f'{place.where}: filter lookup is written lookup:NAME.COLUMN; "{arguments[0]}" names no column'
+        )
+    if name not in place.lookups:
+        aside = f"; it is a section [lookup.{name}]"
+        raise ConfigError(f'{place.where}: there is no lookup "{name}"{_hint(name, place.lookups, "lookups", aside)}')
+    find = place.lookups[name].find
+    refusal = f'column "{place.column}" has a value that lookup.{name}'
+
+    def apply(text: str) -> str:
+        value = text.strip()
+        found = find(value, column) if value else ""
+        if found is None:
+            raise UnknownValueError(f"{refusal} does not have")
+        if isinstance(found, Ambiguous):
+            raise UnknownValueError(f"{refusal} has twice, with different values", found.where)
+        return found
+
+    return apply
+
+
+def _asked(argument: str) -> tuple[str, str]:
+    """Return a lookup's name and its column, which may be in quotes of its own."""
+    name, _, column = argument.partition(".")
+    if len(column) > 1 and column[0] == column[-1] == '"':
+        column = column[1:-1].replace('""', '"')
+    return name, column
+
+
+def _written(name: str, column: str) -> str:
+    quoted = column.startswith('"')
+    return f"{name}." + ('"' + column.replace('"', '""') + '"' if quoted else column)
+
+
 _KINDS: dict[str, tuple[str, Callable[[Sequence[str], _Place], Apply]]] = {
     # how each is written, one argument for each colon, and what makes it
     "trim": ("trim", _trim),
@@ -156,6 +241,7 @@ _KINDS: dict[str, tuple[str, Callable[[Sequence[str], _Place], Apply]]] = {
     "split": ("split:SEP:N", _split),
     "digits": ("digits", _digits),
     "e164": ("e164:REGION", _e164),
+    "lookup": ("lookup:NAME.COLUMN", _lookup),
 }
 
 USAGES = tuple(usage for usage, _ in _KINDS.values())

@@ -9,7 +9,7 @@ import anyio
 
 from worker.cli.previewing import Preview, written
 from worker.cli.repairing import find_rows
-from worker.cli.wiring import configure, shown, tell
+from worker.cli.wiring import configure, open_lookups, shown, tell
 from worker.config import Config
 from worker.errors import ConfigError
 from worker.intake import Intake
@@ -77,10 +77,13 @@ def check_files(
     if show is not None and show < 1:
         raise ConfigError(f"--show: {show} is no number of rows to show; it must be at least 1")
     config = configure(config_file, ledger, {})
-    mapper = Mapper(config.settings.mapping, config.settings.source.key, maps=config.settings.map)
-    inputs = find_rows(files, quiet=quiet or json_wanted)
-    path = config.ledger_path if config.ledger_path.exists() else None
-    found = anyio.run(_check, config, mapper, inputs, path, show or 0)
+    settings = config.settings
+    with open_lookups(config) as lookups:
+        mapper = Mapper(settings.mapping, settings.source.key, maps=settings.map, lookups=lookups.tables)
+        inputs = find_rows(files, quiet=quiet or json_wanted)
+        lookups.load(mapper.asked())
+        path = config.ledger_path if config.ledger_path.exists() else None
+        found = anyio.run(_check, config, mapper, inputs, path, show or 0)
     code = Exit.BAD_ROWS if found.counts.get("rejected") else Exit.DONE
     if json_wanted:
         previews = {} if show is None else {"show": [preview.as_object() for preview in found.previews]}

@@ -18,7 +18,7 @@ from worker.api import Api
 from worker.cli.parameter import Window
 from worker.cli.repairing import find_rows
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger, say, shown, tell
+from worker.cli.wiring import LedgerChoice, obtain_ledger, open_lookups, open_own_ledger, say, shown, tell
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
 from worker.errors import LedgerError
@@ -85,21 +85,26 @@ def run_files(
     Raises WorkerError for what stops it before anything is sent.
     """
     settings = config.settings
-    order = _Order(
-        "run",
-        config,
-        read_credentials(os.environ),
-        Mapper(settings.mapping, settings.source.key, maps=settings.map),
-        choice,
-        find_rows(files, quiet=quiet or json_wanted),
-        limit,
-        earlier=(State.FAILED,),
-        resend=True,
-        hours=hours_of(settings.limits, window),
-        quiet=quiet,
-        json_wanted=json_wanted,
-    )
-    return _carry_out(order)
+    credentials = read_credentials(os.environ)
+    with open_lookups(config) as lookups:
+        mapper = Mapper(settings.mapping, settings.source.key, maps=settings.map, lookups=lookups.tables)
+        inputs = find_rows(files, quiet=quiet or json_wanted)
+        lookups.load(mapper.asked())
+        order = _Order(
+            "run",
+            config,
+            credentials,
+            mapper,
+            choice,
+            inputs,
+            limit,
+            earlier=(State.FAILED,),
+            resend=True,
+            hours=hours_of(settings.limits, window),
+            quiet=quiet,
+            json_wanted=json_wanted,
+        )
+        return _carry_out(order)
 
 
 def work_on_ledger(

@@ -8,13 +8,14 @@ rules, never values: values can be people's names and addresses.
 import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from worker.config import FieldMapping
 from worker.errors import ConfigError
-from worker.filter import Maps, UnknownValueError
+from worker.filter import Lookups, Maps, UnknownValueError
 from worker.model import Misfit, Problem, Record, Row
 from worker.payload.document import TOO_DEEP, document
 from worker.payload.request import CANONICAL_VERSION, FIELDS, JSON_FIELDS, RULES, Request, digest, form, validate
@@ -24,40 +25,53 @@ __all__ = ["CANONICAL_VERSION", "FIELDS", "Mapper"]
 
 
 class Mapper:
-    """Turns records into rows by a mapping and a key template. maps: the value maps that templates may use.
+    """Turns records into rows by a mapping and a key template. maps, lookups: those that templates may use.
 
     Raises ConfigError, naming the key path, for a template that cannot be parsed.
     """
 
-    def __init__(self, mapping: FieldMapping | None, key: str = "", *, maps: Maps | None = None) -> None:
-        self._maps = maps or {}
+    def __init__(
+        self, mapping: FieldMapping | None, key: str = "", *, maps: Maps | None = None, lookups: Lookups | None = None
+    ) -> None:
         self._explicit = mapping is not None
-        self._key = parse(key, "source.key", maps=maps) if key else None
+        read = partial(parse, maps=maps, lookups=lookups)
+        self._key = read(key, "source.key") if key else None
         if self._key and not self._key.columns:
             raise ConfigError("source.key: reads no column, so that all rows would be one; write a column in braces")
         self._templates: dict[str, Template | dict[str, Template]] = {}
         for field in FIELDS:
             given = getattr(mapping, field, None)
             if isinstance(given, str):
-                self._templates[field] = _whole(field, parse(given, f"mapping.{field}", maps=maps))
+                self._templates[field] = _whole(field, read(given, f"mapping.{field}"))
             elif given is not None:
-                paths = {name: f"mapping.{field}.{name}" for name in given}
-                self._templates[field] = {name: parse(given[name], path, maps=maps) for name, path in paths.items()}
+                self._templates[field] = {name: read(given[name], f"mapping.{field}.{name}") for name in given}
         self._readers: dict[str, Callable[[Mapping[str, Any]], Any]] = {field: self._reader(field) for field in FIELDS}
+        self._definitions = {f"map.{name}": dict(values) for name, values in (maps or {}).items()}
+        # what stands in a lookup's file is data, as that in an input is; only its key is a rule
+        self._definitions |= {f"lookup.{name}": {"key": finder.key} for name, finder in (lookups or {}).items()}
         self.key_template = key
-        if self._key and self._key.maps:  # another content makes other keys, as another template does
-            self.key_template += f" with {json.dumps(self._described(self._key.maps), ensure_ascii=False)}"
+        if self._key and (used := self._described([self._key])):  # another content makes other keys, as a template does
+            self.key_template += f" with {json.dumps(used, ensure_ascii=False)}"
 
     def describe(self) -> dict[str, str]:
-        """Return key path → template, or → a value map in use, for everything that shapes a request: what a digest
-        key depends on.
+        """Return key path → template, or → a value map or a lookup in use, for everything that shapes a request: what
+        a digest key depends on.
         """  # noqa: D205 - the rule is one sentence
         templates = dict(self._paths())
-        described = {path: template.source for path, template in templates.items()}
-        return described | self._described(name for template in templates.values() for name in template.maps)
+        return {path: template.source for path, template in templates.items()} | self._described(templates.values())
 
-    def _described(self, maps: Iterable[str]) -> dict[str, str]:
-        return {f"map.{name}": json.dumps(self._maps[name], sort_keys=True) for name in sorted(set(maps))}
+    def _described(self, templates: Iterable[Template]) -> dict[str, str]:
+        used = {step.definition for template in templates for step in template.filters} - {""}
+        return {path: json.dumps(self._definitions[path], sort_keys=True) for path in sorted(used)}
+
+    def asked(self) -> dict[str, dict[str, str]]:
+        """Return what is asked of lookups: name → column → the key path of the template that asks for it."""
+        found: dict[str, dict[str, str]] = {}
+        templates = [("source.key", self._key)] if self._key else []
+        for path, template in (*templates, *self._paths()):
+            for name, column in filter(None, (step.asked for step in template.filters)):
+                found.setdefault(name, {}).setdefault(column, path)
+        return found
 
     def check_columns(self, columns: Iterable[str], where: str) -> None:
         """Raise ConfigError when a template reads a column that a header does not have, or, without a mapping, when
@@ -178,17 +192,18 @@ class Mapper:
         parts = template
 
         def read(values: Mapping[str, Any]) -> dict[str, Any] | None:
-            found, unknown = {}, []
+            found, unknown, details = {}, [], []
             for name, part in parts.items():
                 try:
                     value = part.value(values)
                 except UnknownValueError as exc:
                     unknown.append(f"{name}: {exc}")
+                    details += [exc.detail] if exc.detail else []
                 else:
                     if value is not None:
                         found[name] = value
             if unknown:
-                raise UnknownValueError("; ".join(unknown))
+                raise UnknownValueError("; ".join(unknown), "; ".join(dict.fromkeys(details)) or None)
             return found or None
 
         return read
