@@ -124,6 +124,14 @@ def test_a_variable_that_cannot_be_a_map_is_refused(
     assert problems() == [f"FLEX_IMPORT__{says}"]
 
 
+@pytest.mark.parametrize("name", ["", "__ID_", "__IDS__FILE", "__ids__key"])
+def test_a_lookup_cannot_come_from_a_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A variable's name has no case, and half a lookup says nothing about the file's."""
+    monkeypatch.setenv(f"FLEX_IMPORT__LOOKUP{name}", "x")
+    (found,) = problems('[lookup.ids]\nfile = "a.csv"\nkey = "id"')
+    assert found == f"FLEX_IMPORT__LOOKUP{name}: unknown variable: [lookup.NAME] is read from the config file only"
+
+
 # ---- where the file is ----------------------------------------------------------------------------------------------
 
 
@@ -219,6 +227,16 @@ def test_a_flag_does_not_hide_a_section_that_is_none() -> None:
         ("map = 5", "map: must be a section: [map]"),
         ("[map]\nkind = 5", "map.kind: must be a section: [map.kind]"),
         ("[map.kind]\nAgent = 5", "map.kind.Agent: Input should be a valid string"),
+        ("lookup = 5", "lookup: must be a section: [lookup]"),
+        ("[lookup]\nids = 5", "lookup.ids: must be a section: [lookup.ids]"),
+        ('[lookup.ids]\nfile = "a"', "lookup.ids.key: Field required"),
+        ('[lookup.ids]\nfile = ""\nkey = "a"', "lookup.ids.file: String should have at least 1 character"),
+        (
+            '[lookup.ids]\nfile = "a"\nkey = "b"\nencodin = "c"',
+            "lookup.ids.encodin: unknown key (did you mean encoding?)",
+        ),
+        ('[lookup.ids]\nfile = "a"\nkey = "b"\nencoding = "klingon"', 'lookup.ids.encoding: "klingon" is no encoding'),
+        ('[lookup."a.b"]\nfile = "a"\nkey = "b"', 'lookup: the name "a.b" has a dot; choose another one'),
         ('[source]\ndelimiter = ",,"', 'source.delimiter: must be "auto", "tab" or one character'),
         ("[source]\ndelimiter = '\"'", 'source.delimiter: must be "auto", "tab" or one character'),
         ('[source]\nencoding = "unicode_escape"', 'source.encoding: "unicode_escape" is no encoding of files'),

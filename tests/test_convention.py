@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 
 from tests.samples_of import sid
+from worker.filter import EXCEL_NUMBER, is_excel_number
 from worker.model import Draft, Misfit, Problem, Record
 from worker.payload import Mapper
-from worker.payload.convention import EXCEL_NUMBER, damage, is_excel_number, oddities
+from worker.payload.convention import damage, oddities
 from worker.payload.fault import Fault, mask
 
 MAIL = {"address": "ada@example.org", "name": "Ada", "level": "to", "type": "email"}

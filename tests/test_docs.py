@@ -13,7 +13,7 @@ from cyclopts import App
 from tests.commands import CREDENTIALS, ROOT, flex_import
 from tests.samples_of import sid
 from worker.cli.app import app
-from worker.config import Settings, load
+from worker.config import Lookup, Settings, load
 from worker.emulator import Emulator, serve
 from worker.ledger.schema import MIGRATIONS
 from worker.model import Exit, State
@@ -101,6 +101,9 @@ def test_the_shipped_config_names_every_key_with_its_default() -> None:
         if section == "map":  # its keys are the user's own
             assert re.search(r'^# \[map\.\w+\].*\n# "\w+" = ', text, re.MULTILINE)
             continue
+        if section == "lookup":
+            assert re.search(r'^# \[lookup\.\w+\].*\n# file = ".*\n# key = "', text, re.MULTILINE)
+            continue
         keys = FIELDS[:3] if section == "mapping" else getattr(field.annotation, "model_fields")  # noqa: B009
         for key in keys:
             assert re.search(rf"^(# )?{key} = ", text, re.MULTILINE), f"{section}.{key}"
@@ -112,13 +115,14 @@ def test_the_commented_mapping_of_the_shipped_config_is_valid(tmp_path: Path) ->
     wanted = [
         line.removeprefix("# ").partition("    #")[0]
         for line in lines
-        if re.match(r"# (\[map|(\w+|\"\S+\") = \"[^d])", line)
+        if re.match(r"# (\[(map|lookup)|(\w+|\"\S+\") = \"[^d])", line)
     ]
     (tmp_path / "config.toml").write_text("\n".join(line for line in wanted if not line.startswith(("edge", "region"))))
     assert "mapping" in tomllib.loads((tmp_path / "config.toml").read_text())
     settings = load(tmp_path / "config.toml", {}, {}).settings
     mapping = settings.mapping
     assert settings.map == {"kind": {"Agent": "agent", "Client": "customer", "*": "unknown"}}
+    assert settings.lookup == {"interactions": Lookup(file="interactions.csv", key="ConvID")}
     assert mapping is not None
     assert mapping.media_properties == {
         "address": "{email}",

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.commands import ROOT
 from worker.errors import ConfigError
-from worker.filter import USAGES, UnknownValueError
+from worker.filter import EXCEL_NUMBER, USAGES, Ambiguous, UnknownValueError
 from worker.template import parse
 
 MAPS = {
@@ -16,12 +17,27 @@ MAPS = {
     "nothing": {},
     "many": {f"v{number}": "x" for number in range(13)},
 }
+
+
+class Ids:
+    """A lookup in memory: it has the key 1, and twice the key 2."""
+
+    key = "id"
+    digest = b"as ever"
+
+    def find(self, value: str, column: str) -> str | Ambiguous | None:
+        """Return the column's name in capitals."""
+        known: dict[str, str | Ambiguous] = {"1": column.upper(), "2": Ambiguous("ids.csv:3 and ids.csv:4"), "3": ""}
+        return known.get(value)
+
+
+LOOKUPS = {"ids": Ids()}
 INPUT_PAGE = (ROOT / "docs" / "input.md").read_text()
 
 
 def rendered(filters: str, value: object) -> str | None:
     """Return what becomes of a column's value on its way through filters."""
-    return parse(f"{{a | {filters}}}", "mapping.type", maps=MAPS).render({"a": value})
+    return parse(f"{{a | {filters}}}", "mapping.type", maps=MAPS, lookups=LOOKUPS).render({"a": value})
 
 
 @pytest.mark.parametrize(
@@ -77,6 +93,19 @@ def rendered(filters: str, value: object) -> str | None:
         ("digits", "+", None),
         ("digits", "none", None),
         ("digits | whatsapp", "+49 30", "whatsapp:+4930"),
+        ("lookup:ids.uo", "1", "UO"),
+        ("lookup:ids.uo", 1, "UO"),
+        ("lookup:ids.uo", " 1 ", "UO"),
+        ("lookup:ids.uo", "", None),
+        ("lookup:ids.uo", " ", None),
+        ("lookup:ids.uo", "3", None),
+        ("lookup:ids.uo | lower", "1", "uo"),
+        ("lookup:ids.channel sid", "1", "CHANNEL SID"),
+        ('lookup:ids."channel sid"', "1", "CHANNEL SID"),
+        ("lookup:ids.a.b", "1", "A.B"),
+        ('lookup:"ids.a|b: {c}"', "1", "A|B: {C}"),
+        ('lookup:ids."say ""hi"""', "1", 'SAY "HI"'),
+        ('lookup:ids."', "1", '"'),
         ('split:"@":1 | upper | prefix:u-', "ada@example.org", "u-ADA"),
     ],
 )
@@ -101,7 +130,33 @@ def test_a_value_that_is_in_no_map_is_refused_without_being_told(name: str, know
     assert str(caught.value) == f'column "a" has a value that map.{name} does not know (known: {known})'
 
 
-ALL = "filters: trim, lower, upper, default, prefix, whatsapp, map, split, digits"
+@pytest.mark.parametrize(
+    ("value", "says", "where"),
+    [
+        ("4", "does not have", None),
+        ("2", "has twice, with different values", "ids.csv:3 and ids.csv:4"),
+    ],
+)
+def test_a_value_that_a_lookup_does_not_tell_is_refused_in_one_sentence(
+    value: str, says: str, where: str | None
+) -> None:
+    """The same for all such rows; what is this row's own stands beside it."""
+    with pytest.raises(UnknownValueError) as caught:
+        rendered("lookup:ids.uo", value)
+    assert str(caught.value) == f'column "a" has a value that lookup.ids {says}'
+    assert (caught.value.value, caught.value.where) == (value, where)
+
+
+@pytest.mark.parametrize("filters", ["digits", "e164:GB", "digits | prefix:+"])
+@pytest.mark.parametrize("text", ["4.41E+11", " +4,41e+11 "])
+def test_no_phone_number_is_made_of_what_a_spreadsheet_left(filters: str, text: str) -> None:
+    """Its digits would be those of somebody else."""
+    with pytest.raises(UnknownValueError) as caught:
+        rendered(filters, text)
+    assert str(caught.value) == f'column "a" {EXCEL_NUMBER}'
+
+
+ALL = "filters: trim, lower, upper, default, prefix, whatsapp, map, split, digits, e164, lookup"
 
 
 @pytest.mark.parametrize(
@@ -128,6 +183,11 @@ ALL = "filters: trim, lower, upper, default, prefix, whatsapp, map, split, digit
         ("{a | map}", "filter map has no arguments; it is written map:NAME"),
         ("{a | map:kinds}", 'there is no map "kinds" (did you mean "kind"?)'),
         ("{a | map:x}", 'there is no map "x" (maps: kind, level, blank, nothing, many; it is a section [map.x])'),
+        ("{a | lookup:id.uo}", 'there is no lookup "id" (did you mean "ids"?)'),
+        ("{a | lookup:x.uo}", 'there is no lookup "x" (lookups: ids; it is a section [lookup.x])'),
+        ("{a | lookup:ids}", 'filter lookup is written lookup:NAME.COLUMN; "ids" names no column'),
+        ('{a | lookup:ids.""}', 'filter lookup is written lookup:NAME.COLUMN; "ids.""" names no column'),
+        ("{a | lookup:ids:uo}", "filter lookup has 2 arguments; it is written lookup:NAME.COLUMN"),
         ("{a | default:}", '"a | default:": an argument is empty; write "" for an empty one'),
         ("{a | split::1}", '"a | split::1": an argument is empty; write "" for an empty one'),
         ("{a | }", '"a |": | without a filter'),
@@ -140,7 +200,7 @@ ALL = "filters: trim, lower, upper, default, prefix, whatsapp, map, split, digit
 def test_a_filter_that_is_not_written_right_is_named_with_a_hint(template: str, says: str) -> None:
     """Before the first row, with the key path and what would be right."""
     with pytest.raises(ConfigError) as caught:
-        parse(template, "mapping.type", maps=MAPS)
+        parse(template, "mapping.type", maps=MAPS, lookups=LOOKUPS)
     assert str(caught.value) == f"mapping.type: {says}"
 
 
@@ -168,10 +228,12 @@ def test_every_filter_is_documented(usage: str) -> None:
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-WORDS = st.sampled_from(["trim", "lower", "upper", "whatsapp", "digits", "map:kind", "map:level", "map:blank"])
+ALONE = st.sampled_from(["trim", "lower", "upper", "whatsapp", "digits"])
+WORDS = ALONE | st.sampled_from(["e164:GB", "map:kind", "map:level", "map:blank"])
 ARGUED = st.tuples(st.sampled_from(["default", "prefix"]), TEXTS).map(lambda pair: f"{pair[0]}:{in_quotes(pair[1])}")
 PARTED = st.tuples(TEXTS.filter(bool), st.integers(1, 9)).map(lambda pair: f"split:{in_quotes(pair[0])}:{pair[1]}")
-CHAINS = st.lists(WORDS | ARGUED | PARTED, min_size=1, max_size=4).map(" | ".join)
+ASKING = TEXTS.filter(lambda text: text not in {"", '""'}).map(lambda text: f"lookup:{in_quotes('ids.' + text)}")
+CHAINS = st.lists(WORDS | ARGUED | PARTED | ASKING, min_size=1, max_size=4).map(" | ".join)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 VALUES = SCALARS | st.lists(SCALARS, max_size=2)
 
@@ -182,14 +244,14 @@ def in_quotes(text: str) -> str:
 
 
 @given(filters=CHAINS, values=st.dictionaries(st.sampled_from("ab"), VALUES))
-def test_any_value_comes_through_any_filters_or_is_unknown_to_a_map(filters: str, values: Mapping[str, object]) -> None:
+def test_any_value_comes_through_any_filters_or_is_unknown_to_one(filters: str, values: Mapping[str, object]) -> None:
     """No value stops a run: it becomes text, or nothing, or its row's error."""
-    template = parse(f"{{a | {filters}}}-{{b}}", "source.key", maps=MAPS)
+    template = parse(f"{{a | {filters}}}-{{b}}", "source.key", maps=MAPS, lookups=LOOKUPS)
     for made in (template.render, template.value, template.fill):
         try:
             found = made(values)
         except UnknownValueError as error:
-            assert str(error).startswith('column "a" has a value that map.')  # noqa: PT017 - either is right
+            assert re.match('column "a" (has a value that|is an Excel number)', str(error))  # noqa: PT017 - either is right
         else:
             assert found is None or isinstance(found, str | tuple)
 
@@ -204,7 +266,7 @@ def test_a_template_is_written_as_it_can_be_read_again(pieces: list[str | tuple[
         else:
             column, filters = piece
             text += "{" + in_quotes(column) + (f"|{filters}" if filters else "") + "}"
-    once = parse(text, "mapping.type", maps=MAPS)
-    again = parse(once.source, "mapping.type", maps=MAPS)
+    once = parse(text, "mapping.type", maps=MAPS, lookups=LOOKUPS)
+    again = parse(once.source, "mapping.type", maps=MAPS, lookups=LOOKUPS)
     assert (again, again.source) == (once, once.source)
     assert once.columns == tuple(piece[0] for piece in pieces if isinstance(piece, tuple))

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples_of import sid
+from tests.test_filter import LOOKUPS, Ids
 from worker.config import FieldMapping
 from worker.errors import ConfigError, LedgerRefusedError
 from worker.ledger.binding import Binding, compare
@@ -371,6 +373,65 @@ def test_a_map_that_makes_no_keys_may_change() -> None:
     assert described(mapping, MAPS, "{ID | trim}")["key_template"] == "{ID | trim}"
 
 
+def test_what_is_asked_of_lookups_is_known_before_they_are_read() -> None:
+    """Each column once, with a template that asks for it; of what is described their keys are a part."""
+    mapping = FieldMapping(channel_sid="{a | lookup:ids.uo}", media_properties={"x": "{b | lookup:ids.uo}{c | trim}"})
+    mapper = Mapper(mapping, "{a | lookup:ids.case}", lookups=LOOKUPS | {"other": LOOKUPS["ids"]})
+    assert mapper.asked() == {"ids": {"case": "source.key", "uo": "mapping.channel_sid"}}
+    assert mapper.key_template == '{a | lookup:ids.case} with {"lookup.ids": "{\\"key\\": \\"id\\"}"}'
+    assert mapper.describe() == {
+        "mapping.channel_sid": "{a | lookup:ids.uo}",
+        "mapping.media_properties.x": "{b | lookup:ids.uo}{c | trim}",
+        "lookup.ids": '{"key": "id"}',
+    }
+    assert Mapper(None, "{a}", lookups=LOOKUPS).asked() == {}
+
+
+def test_parts_that_a_lookup_refuses_are_refused_together() -> None:
+    """Each with its sentence; places that they share come once."""
+    mapping = FieldMapping(
+        interaction_sid=KD,
+        channel_sid="{a | lookup:ids.uo}",
+        type="customer",
+        media_properties={"x": "{a | lookup:ids.kd}", "z": "{b | lookup:ids.uo}"},
+    )
+    made = Mapper(mapping, lookups=LOOKUPS).map(Record(2, "x\n", {"a": "2", "b": "9"}), 1)
+    assert isinstance(made, Misfit)
+    twice, absent = "has twice, with different values", "does not have"
+    assert made.problem.reason.split("; ") == [
+        f'{path}: column "{column}" has a value that lookup.ids {says}'
+        for path, column, says in (
+            ("channel_sid", "a", twice),
+            ("media_properties.x", "a", twice),
+            ("media_properties.z", "b", absent),
+        )
+    ]
+    assert made.problem.detail == "ids.csv:3 and ids.csv:4"
+
+
+def test_a_lookup_that_changed_makes_other_marks() -> None:
+    """What it answers is a part of the request; one that no template asks is not."""
+
+    class Others(Ids):
+        digest = b"other"
+
+    def mark(lookups: Mapping[str, Ids], channel: str = "{a | lookup:ids.uo}") -> int:
+        return Mapper(FieldMapping(channel_sid=channel), lookups=lookups).mark("1\n")
+
+    assert mark(LOOKUPS) == mark({"ids": Ids()})
+    assert mark(LOOKUPS) != mark({"ids": Others()})
+    assert mark(LOOKUPS, "{a}") == mark({"ids": Others()}, "{a}")
+
+
+def test_a_key_that_a_lookup_refuses_is_no_key() -> None:
+    """The places stand beside the reason, as for a field."""
+    made = Mapper(None, "{a | lookup:ids.kd}", lookups=LOOKUPS).map(Record(2, "x\n", {**GOOD, "a": "2"}), 1)
+    assert isinstance(made, Misfit)
+    assert made.key is None
+    assert made.problem.reason.startswith('source.key: column "a" has a value that lookup.ids has twice')
+    assert made.problem.detail == "ids.csv:3 and ids.csv:4"
+
+
 @pytest.mark.parametrize(
     ("mapping", "key", "says"),
     [
@@ -437,7 +498,7 @@ def test_a_key_s_value_that_no_map_knows_is_an_error_of_the_row() -> None:
     made = mapped({**GOOD, "ID": "Ada Lovelace"}, key="{ID | map:kind}")
     assert isinstance(made, Misfit)
     reason = 'source.key: column "ID" has a value that map.kind does not know (known: Boss, Client)'
-    assert (made.key, made.problem) == (None, Problem("invalid", reason))
+    assert (made.key, made.problem) == (None, Problem("invalid", reason, 'source.key is "Ada***"'))
 
 
 def test_a_misfit_keeps_its_key() -> None:

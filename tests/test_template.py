@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.test_filter import LOOKUPS
 from worker.errors import ConfigError
 from worker.template import as_text, parse
 
@@ -140,11 +141,14 @@ def test_any_template_renders_to_its_pieces_one_after_the_other(pieces: list[tup
         ("{a|trim|default:x}{b}", "{a | trim | default:x}{b}"),
         ('{a | default:"x" | prefix:a b}', '{a | default:x | prefix:"a b"}'),
         ('{a | split:" ":1} {{', '{a | split:" ":1} {{'),
+        ('{a | lookup:ids."uo"}', "{a | lookup:ids.uo}"),
+        ('{a | lookup:ids."u o"}', '{a | lookup:"ids.u o"}'),
+        ("{a | lookup:ids.u o}", '{a | lookup:"ids.u o"}'),
     ],
 )
 def test_a_template_is_written_in_one_way(template: str, source: str) -> None:
     """What means the same is the same for a ledger; what has no filters is written as it ever was."""
-    assert parse(template, "mapping.type").source == source
+    assert parse(template, "mapping.type", lookups=LOOKUPS).source == source
 
 
 @given(st.text(alphabet='{}ab |:"'))

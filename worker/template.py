@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.errors import ConfigError
-from worker.filter import Filter, Maps, make_filter
+from worker.filter import Filter, Lookups, Maps, make_filter
 
 # quantifiers with a + never give back: a quote opens at the beginning of a name or an argument, or is a character of it
 _QUOTED = r'"(?:[^"]|"")*+"\s*+'
@@ -39,8 +39,8 @@ class Template:
         return tuple(column for _, column in self.pieces if column is not None)
 
     @property
-    def maps(self) -> tuple[str, ...]:
-        """The value maps that it uses, in order."""
+    def filters(self) -> tuple[Filter, ...]:
+        """The filters that it has, in order."""
         return ()
 
     @property
@@ -107,8 +107,8 @@ class Expression:
 class FilteredTemplate(Template):
     """A template with filters: one over expressions, each of which is a column of its own, made for each record.
 
-    pieces: ("", source) for the expression with this source. Rendering raises UnknownValueError for a value that a map
-    does not know.
+    pieces: ("", source) for the expression with this source. Rendering raises UnknownValueError for a value of which a
+    filter can make nothing.
     """
 
     expressions: Mapping[str, Expression]
@@ -119,10 +119,9 @@ class FilteredTemplate(Template):
         return tuple(self.expressions[name].column for _, name in self.pieces if name is not None)
 
     @property
-    def maps(self) -> tuple[str, ...]:
-        """The value maps that it uses, in order."""
-        steps = (step for expression in self.expressions.values() for step in expression.filters)
-        return tuple(step.arguments[0] for step in steps if step.name == "map")
+    def filters(self) -> tuple[Filter, ...]:
+        """The filters that it has, in order."""
+        return tuple(step for expression in self.expressions.values() for step in expression.filters)
 
     @property
     def source(self) -> str:
@@ -145,8 +144,8 @@ class FilteredTemplate(Template):
         return text, [self.expressions[name].column for name in empty]
 
 
-def parse(text: str, where: str, *, maps: Maps | None = None) -> Template:
-    """Parse a template. where: the key path to name in a ConfigError. maps: the value maps that there are."""
+def parse(text: str, where: str, *, maps: Maps | None = None, lookups: Lookups | None = None) -> Template:
+    """Parse a template. where: the key path to name in a ConfigError. maps, lookups: those that there are."""
     pieces: list[tuple[str, str | None]] = []
     expressions: dict[str, Expression] = {}
     for found in _PIECE.finditer(text):
@@ -156,7 +155,7 @@ def parse(text: str, where: str, *, maps: Maps | None = None) -> Template:
         elif piece in {"{", "}"}:
             raise ConfigError(f"{where}: {_fault(text, piece, place)}")
         elif piece[0] == "{":
-            expression = _expression(found.group(1), where, maps or {})
+            expression = _expression(found.group(1), where, maps or {}, lookups or {})
             if not expression.column:
                 raise ConfigError(f"{where}: empty {{}} at character {place}; name a column inside")
             expressions[expression.source] = expression
@@ -177,7 +176,7 @@ def as_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _expression(text: str, where: str, maps: Maps) -> Expression:
+def _expression(text: str, where: str, maps: Maps, lookups: Lookups) -> Expression:
     beginning = _BEGINNING.match(text)
     column, words = _bare(text[: beginning.end()]) if beginning else "", list[list[str]]()
     for sign, word in _FURTHER.findall(text, beginning.end() if beginning else 0):
@@ -187,7 +186,7 @@ def _expression(text: str, where: str, maps: Maps) -> Expression:
         if sign == "|":
             words.append([])
         words[-1].append(_bare(word))
-    steps = (make_filter(name, rest, where=where, column=column, maps=maps) for name, *rest in words)
+    steps = [make_filter(name, rest, where=where, column=column, maps=maps, lookups=lookups) for name, *rest in words]
     return Expression(column, tuple(steps))
 
 

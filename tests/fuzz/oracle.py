@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tests.fuzz.example import Example
 from tests.samples_of import sid
+from tests.test_filter import LOOKUPS
 from worker.config import FieldMapping, Source
 from worker.errors import ConfigError, SourceError
 from worker.filter import UnknownValueError
@@ -72,11 +73,11 @@ def _read(source: Input, settings: Source, stdin: BinaryIO | None = None) -> tup
 
 def _examine_template(text: str) -> None:
     try:
-        template = parse(text, "mapping.type", maps=MAPS)
+        template = parse(text, "mapping.type", maps=MAPS, lookups=LOOKUPS)
     except ConfigError:
         return
-    again = parse(template.source, "mapping.type", maps=MAPS)
-    assert (again.source, again.columns, again.maps) == (template.source, template.columns, template.maps)
+    again = parse(template.source, "mapping.type", maps=MAPS, lookups=LOOKUPS)
+    assert (again.source, again.columns, again.filters) == (template.source, template.columns, template.filters)
     for values in VALUES:
         try:
             made = template.render(values), template.fill(values)
@@ -94,7 +95,7 @@ def _mapper(example: Example) -> Mapper:
             type="customer",
             media_properties={"address": example.template, "name": "{v}"},
         )
-    return Mapper(mapping, example.key, maps=MAPS)
+    return Mapper(mapping, example.key, maps=MAPS, lookups=LOOKUPS)
 
 
 def _examine_texts(example: Example, reader: Reader, records: list[Record]) -> None:

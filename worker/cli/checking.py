@@ -16,7 +16,7 @@ from worker.cli.previewing import written
 from worker.cli.progressing import Progress
 from worker.cli.repairing import find_rows, refuse_no_folder
 from worker.cli.sifting import Findings
-from worker.cli.wiring import configure, tell
+from worker.cli.wiring import configure, mapper_of, open_lookups, tell
 from worker.config import Config
 from worker.errors import ConfigError
 from worker.headcount import Channels, Headcount
@@ -66,11 +66,12 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Path | N
         refuse_no_folder(wish.rejects)
     began = time.monotonic()
     config = configure(config_file, ledger, {"source": {"strict": wish.strict or None}})
-    source = config.settings.source
-    mapper = Mapper(config.settings.mapping, source.key, maps=config.settings.map, strict=source.strict)
-    inputs = find_rows(files, quiet=wish.quiet or wish.json_wanted)
     path = config.ledger_path if config.ledger_path.exists() else None
-    read = anyio.run(_read, config, mapper, inputs, path, wish)
+    with open_lookups(config) as lookups:
+        mapper = mapper_of(config.settings, lookups)
+        inputs = find_rows(files, quiet=wish.quiet or wish.json_wanted)
+        lookups.load(mapper.asked())
+        read = anyio.run(_read, config, mapper, inputs, path, wish)
     options = [
         *(["--config", str(config_file)] if config_file else []),
         *(["--ledger", str(ledger)] if ledger else []),
@@ -83,7 +84,7 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Path | N
         forecast(config.settings, read.findings.send, read.channels.number, datetime.now().astimezone()),
         time.monotonic() - began,
         (files, options),
-        source.key,
+        config.settings.source.key,
         os.environ.get("TWILIO_ACCOUNT_SID"),
         path,
         wish.rejects,

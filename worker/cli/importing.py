@@ -1,75 +1,30 @@
-"""`run`: wire the rooms together, import, and give the account."""
+"""`run`, `retry` and `reconcile`: from words to a job, and from its account to an exit code."""
 
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
+from contextlib import suppress
 
 import anyio
-import structlog
 from yarl import URL
 
 from worker.api import Api
 from worker.cli.parameter import Window
 from worker.cli.repairing import find_rows
+from worker.cli.running import Job, run_job
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import LedgerChoice, masked, obtain_ledger, open_own_ledger, placed, say, shown, tell
-from worker.cluster import Cluster
+from worker.cli.wiring import LedgerChoice, mapper_of, open_lookups, tell
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
-from worker.errors import LedgerError
-from worker.intake import Intake
-from worker.journal import Journal
-from worker.ledger import SourceFile, Why
-from worker.ledger.sqlite import SqliteLedger
-from worker.ledger.steering import Order, Orders
-from worker.ledger.survey import Survey
-from worker.ledger.view import View
-from worker.logs import LogObserver, configure
-from worker.model import Cause, Change, Exit, State, Tally
+from worker.ledger import Why
+from worker.logs import configure
+from worker.model import Exit, State
 from worker.payload import Mapper
-from worker.pipeline import Pipeline, handed_on
-from worker.reconcile import Reconciler
-from worker.report import Account, as_json, as_text, duration
-from worker.rowqueue import RowQueue
-from worker.schedule import Hours, Schedule
-from worker.screen import Moment, News, show
-from worker.source import Input
-from worker.stopping import Stop, Thresholds, heed_signals, ignore_further
-from worker.submit import Submitter
-from worker.traffic import Traffic
+from worker.report import as_json, as_text
 
 SWITCH_SECONDS = 0.0005
 """How long the reader's thread may keep the interpreter from the event loop; Python's own 5 ms makes timers late."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What was ordered on the command line, checked. earlier, why, resend: as in `Pipeline`."""
-
-    command: str
-    config: Config
-    credentials: Credentials
-    mapper: Mapper
-    choice: LedgerChoice | None
-    inputs: Sequence[Input]
-    limit: int | None
-    earlier: Sequence[State]
-    resend: bool
-    hours: Hours
-    quiet: bool
-    json_wanted: bool
-    why: Why | None = None
-
-    @property
-    def silent(self) -> bool:
-        """Whether nothing is said while it works."""
-        return self.quiet or self.json_wanted
 
 
 def run_files(
@@ -87,21 +42,26 @@ def run_files(
     Raises WorkerError for what stops it before anything is sent.
     """
     settings = config.settings
-    order = _Order(
-        "run",
-        config,
-        read_credentials(os.environ),
-        Mapper(settings.mapping, settings.source.key, maps=settings.map, strict=settings.source.strict),
-        choice,
-        find_rows(files, quiet=quiet or json_wanted),
-        limit,
-        earlier=(State.FAILED,),
-        resend=True,
-        hours=hours_of(settings.limits, window),
-        quiet=quiet,
-        json_wanted=json_wanted,
-    )
-    return _carry_out(order)
+    credentials = read_credentials(os.environ)
+    with open_lookups(config) as lookups:
+        mapper = mapper_of(settings, lookups)
+        inputs = find_rows(files, quiet=quiet or json_wanted)
+        lookups.load(mapper.asked())
+        job = Job(
+            "run",
+            config,
+            credentials,
+            mapper,
+            choice,
+            inputs,
+            limit,
+            earlier=(State.FAILED,),
+            resend=True,
+            hours=hours_of(settings.limits, window),
+            quiet=quiet,
+            json_wanted=json_wanted,
+        )
+        return _carry_out(job)
 
 
 def work_on_ledger(
@@ -119,7 +79,7 @@ def work_on_ledger(
     states: none means that nothing is sent. why: only rows of this cluster are. Raises WorkerError for what stops it
     before that.
     """
-    order = _Order(
+    job = Job(
         command,
         config,
         read_credentials(os.environ),
@@ -134,25 +94,25 @@ def work_on_ledger(
         json_wanted=json_wanted,
         why=why,
     )
-    return _carry_out(order)
+    return _carry_out(job)
 
 
-def _carry_out(order: _Order) -> int:
-    settings, config = order.config.settings, order.config
-    api = _api(config, order.credentials)
+def _carry_out(job: Job) -> int:
+    settings, config = job.config.settings, job.config
+    api = _api(config, job.credentials)
     file = str(config.beside(settings.log.file)) if settings.log.file else ""
-    log = configure(form=settings.log.format, level=settings.log.level, file=file, quiet=order.quiet)
+    log = configure(form=settings.log.format, level=settings.log.level, file=file, quiet=job.quiet)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        account = anyio.run(_import, order, api)
+        account = anyio.run(run_job, job, api)
     finally:
         if log:
             with suppress(OSError):
                 log.close()
     code = account.exit_code
-    if order.json_wanted:
+    if job.json_wanted:
         tell(json.dumps(as_json(account)))
-    elif not order.quiet or code is not Exit.DONE:
+    elif not job.quiet or code is not Exit.DONE:
         tell(as_text(account))
     return code
 
@@ -171,226 +131,3 @@ def _api(config: Config, credentials: Credentials) -> Api:
         proxy=settings.api.proxy,
         trust_environment=not is_loopback(URL(settings.api.url).host or ""),
     )
-
-
-async def _import(order: _Order, api: Api) -> Account:
-    settings = order.config.settings
-    async with Intake(order.inputs, settings.source, order.mapper) as intake:
-        input_rows = await intake.count()
-        if order.choice is None:
-            ledger = open_own_ledger(order.config, order.credentials)
-        else:
-            ledger = obtain_ledger(order.config, order.credentials, order.mapper, order.choice)
-        try:
-            return await _Run(order, api, ledger, Tally(input_rows)).send(intake)
-        finally:
-            ledger.close()
-
-
-class _Run:
-    """One run on an open ledger."""
-
-    def __init__(self, order: _Order, api: Api, ledger: SqliteLedger, tally: Tally) -> None:
-        self._order = order
-        self._api = api
-        self._settings = order.config.settings
-        self._ledger = ledger
-        self._tally = tally
-        self._stop = Stop()
-        self._number = ledger.start_run(order.command)
-        self._observer = LogObserver(self._number)
-        self._news = News()
-        self._traffic = Traffic(
-            self._settings.limits,
-            self._settings.retry,
-            self._stop.draining,
-            outage_seconds=self._settings.stop.outage_seconds,
-            on_change=self._tell_change,
-            on_outage=self._give_up,
-        )
-        self._orders: Orders | None = None
-        self._schedule = Schedule(
-            order.hours,
-            self._traffic,
-            self._stop,
-            self._new_orders,
-            tell=self._tell_change,
-            on_stop=self._observer.run_stopping,
-            wall=time.time,
-        )
-        self._queue = RowQueue(self._settings.source.queue_rows)
-        self._ledger_broke = False
-
-    async def send(self, intake: Intake) -> Account:
-        """Import, record how it ended, and return the account."""
-        self._announce()
-        began = time.monotonic()
-        await self._pump(intake)
-        ignore_further(self._stop)
-        account = self._account(time.monotonic() - began)
-        structlog.get_logger().info("run.finished", **as_json(account))
-        return account
-
-    async def _pump(self, intake: Intake) -> None:
-        settings, api = self._settings, self._api
-        reconciler = Reconciler(
-            api,
-            self._traffic,
-            settings.doubt,
-            self._stop.draining,
-            on_refused=self._observer.lists_refused,
-        )
-        with Survey(self._ledger.path, intake.names, hand_on=handed_on(reconciler)) as survey:
-            try:
-                with closing(Orders(self._ledger.path, self._number)) as self._orders:
-                    async with Journal(self._ledger) as journal, api:
-                        await self._drive(self._pipeline(journal, api, reconciler), intake, survey, journal)
-            except* LedgerError as group:
-                self._ledger_broke = True
-                reason = str(next(iter(_leaves(group))))
-                self._stop.drain(Cause(Exit.HALTED, f"halted: {reason}"))
-
-    def _pipeline(self, journal: Journal, api: Api, reconciler: Reconciler) -> Pipeline:
-        stop = self._settings.stop
-        submitter = Submitter(
-            api,
-            self._traffic,
-            self._tally,
-            self._stop.draining,
-            on_retry=self._observer.retry_scheduled,
-        )
-        return Pipeline(
-            ledger=self._ledger,
-            journal=journal,
-            queue=self._queue,
-            submitter=submitter,
-            reconciler=reconciler,
-            tally=self._tally,
-            stop=self._stop,
-            observer=self._observer,
-            limit=self._order.limit,
-            attempts=self._settings.retry.attempts,
-            max_in_doubt=stop.max_in_doubt,
-            thresholds=Thresholds(stop.max_failures, stop.max_failure_ratio, stop.min_sample),
-            earlier=self._order.earlier,
-            why=self._order.why,
-            resend=self._order.resend,
-        )
-
-    async def _drive(self, pipeline: Pipeline, intake: Intake, survey: Survey, journal: Journal) -> None:
-        async def register(source: SourceFile) -> int:
-            return await journal.call(partial(self._ledger.register, source))
-
-        concurrency = self._settings.limits.concurrency
-
-        async with anyio.create_task_group() as aside:
-            with anyio.CancelScope() as cut:
-                if not self._order.silent:
-                    aside.start_soon(partial(show, self._look, interactive=sys.stderr.isatty()))
-                grace = self._settings.stop.grace_seconds
-                heed = partial(heed_signals, self._stop, cut, grace_seconds=grace, on_first=self._say_stopping)
-                aside.start_soon(heed)
-                aside.start_soon(self._schedule.keep)
-                await pipeline.run(intake.rows(survey, register), concurrency)
-            aside.cancel_scope.cancel()
-
-    def _new_orders(self) -> list[Order]:
-        return self._orders.next() if self._orders else []
-
-    def _look(self) -> Moment:
-        return Moment(
-            self._number,
-            self._tally,
-            rate=self._traffic.creates.rate,
-            ceiling=self._traffic.creates.ceiling,
-            slots=self._traffic.slot_finder.limit,
-            concurrency=self._settings.limits.concurrency,
-            in_flight=self._tally.in_flight,
-            waiting=self._queue.waiting,
-            held=self._traffic.held_by,
-            stops=self._stops(),
-            stopping=self._stop.ending.is_set(),
-        )
-
-    def _stops(self) -> str:
-        ends_at = self._schedule.ends_at
-        if ends_at is None:
-            return ""
-        left = duration(max(0.0, ends_at.timestamp() - time.time()))
-        return f"{ends_at.astimezone(self._order.hours.timetable.zone):%a %H:%M} in {left}"
-
-    def _tell_change(self, change: Change) -> None:
-        self._observer.limits_changed(change)
-        line = self._news.line(change, datetime.now().astimezone())
-        if line and not self._order.silent:
-            say(line)
-
-    def _give_up(self, reason: str) -> None:
-        cause = Cause(
-            Exit.HALTED, f"halted: the service was down for {duration(self._settings.stop.outage_seconds)} ({reason})"
-        )
-        if cause not in self._stop.causes:
-            self._observer.run_stopping(cause)
-        self._stop.drain(cause)
-
-    def _say_stopping(self) -> None:
-        if not self._order.silent:
-            grace = self._settings.stop.grace_seconds
-            say(
-                f"Stopping: {self._tally.in_flight} requests in flight, at most {grace:g} s. Once more cuts them off\n"
-                "(those rows would be in doubt)."
-            )
-
-    def _announce(self) -> None:
-        if self._order.silent:
-            return
-        with View(self._ledger.path) as view:
-            counts = view.counts()
-        done, doubt = counts.get(State.CREATED, 0), counts.get(State.IN_DOUBT, 0)
-        account = masked(self._order.credentials.account_sid)
-        config = self._order.config.path or "none found, defaults"
-        say(
-            f"ledger  {shown(str(self._ledger.path))}: {done:,} rows created so far, {doubt:,} in doubt\n"
-            f"target  {URL(self._settings.api.url).authority}{', ' if account else ''}{account}\n"
-            f"config  {config}"
-        )
-
-    def _account(self, elapsed: float) -> Account:
-        recorded = self._tally.settled
-        groups: list[Cluster] = []
-        if not self._ledger_broke:
-            try:
-                recorded = self._ledger.settled_by_run()
-                with View(self._ledger.path) as view:
-                    groups = placed(view.clusters())
-            except LedgerError as exc:
-                self._ledger_broke = True
-                self._stop.end(Cause(Exit.HALTED, f"halted: {exc}"))
-        account = Account(
-            run=self._number,
-            tally=self._tally,
-            recorded=recorded,
-            elapsed_seconds=elapsed,
-            ledger=shown(str(self._ledger.path)),
-            inputs=sum(source.path is not None for source in self._order.inputs),
-            last_request_at=_rfc3339(self._tally.last_request) if self._tally.last_request else None,
-            causes=self._stop.causes,
-            ledger_broke=self._ledger_broke,
-            groups=groups,
-        )
-        try:
-            self._ledger.end_run(account.exit_code, account.reason, json.dumps(as_json(account)))
-        except LedgerError as exc:
-            structlog.get_logger().error("run.unrecorded", reason=str(exc))
-        return account
-
-
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _leaves(group: BaseExceptionGroup[LedgerError]) -> list[LedgerError]:
-    leaves: list[LedgerError] = []
-    for error in group.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves

@@ -14,12 +14,13 @@ from typing import Any
 from yarl import URL
 
 from worker.cluster import Cluster
-from worker.config import Config, is_loopback, load
+from worker.config import Config, Settings, is_loopback, load
 from worker.credentials import Credentials
 from worker.errors import ConfigError, LedgerRefusedError
 from worker.ledger.binding import Binding, target_of
 from worker.ledger.opening import create_ledger, open_ledger
 from worker.ledger.sqlite import SqliteLedger
+from worker.lookup import Lookups, Table
 from worker.payload import CANONICAL_VERSION, Mapper
 from worker.report import printable
 
@@ -36,6 +37,20 @@ def configure(config: Path | None, ledger: Path | None, flags: Mapping[str, Mapp
     except FileNotFoundError:
         raise ConfigError("the working folder is gone; change to one that exists") from None
     return found
+
+
+def open_lookups(config: Config) -> Lookups:
+    """Return the lookups of the config; a file is relative to it."""
+    paths = {name: config.beside(lookup.file) for name, lookup in config.settings.lookup.items()}
+    return Lookups(
+        {name: Table(name, config.settings.lookup[name], path, shown(str(path))) for name, path in paths.items()}
+    )
+
+
+def mapper_of(settings: Settings, lookups: Lookups) -> Mapper:
+    """Return what the settings make of records."""
+    source = settings.source
+    return Mapper(settings.mapping, source.key, maps=settings.map, lookups=lookups.tables, strict=source.strict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import (
     ValidationError,
@@ -16,10 +17,13 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from worker.config.section import ENV_PREFIX, FieldMapping, Settings
+from worker.config.section import ENV_PREFIX, Settings
 from worker.errors import ConfigError
 
 CONFIG_VARIABLE = "FLEX_IMPORT_CONFIG"
+
+_FILE_ONLY = frozenset({"lookup"})
+"""Sections of sections whose names are the user's own: a variable's name has no case."""
 
 
 class Config(NamedTuple):
@@ -65,13 +69,16 @@ def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]], environ: Map
             return init_settings, env_settings, InitSettingsSource(settings_cls, from_file), weakest
 
     problems = list(_unknown_variables(environ))
+    prefixes = {section: f"{ENV_PREFIX}{section}".upper() for section in _FILE_ONLY}
+    meddled = {section for section in prefixes for name in environ if name.upper().startswith(prefixes[section])}
     try:
         given: dict[str, Any] = {section: dict(values) for section, values in flags.items()}
         settings = Layers(**given)
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
             variable, described = _describe(error, flags, environ, from_file, path)
-            if not (variable and error["type"] == "extra_forbidden"):  # unknown variables are in the list already
+            # unknown variables are in the list already, and what they break is not the file's fault
+            if not (variable and error["type"] == "extra_forbidden") and error["loc"][0] not in meddled:
                 problems.append(described)
         raise ConfigError("\n".join(problems)) from None
     except SettingsError as exc:  # a variable that names a whole section and is no JSON; it is in the list already
@@ -123,6 +130,9 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
         if known is None:
             yield f"{name}: unknown variable: there is no section [{section}]{_hint(section, Settings.model_fields)}"
             continue
+        if section in _FILE_ONLY:
+            yield f"{name}: unknown variable: [{section}.NAME] is read from the config file only"
+            continue
         if section == "map" and key:  # the keys are the user's own, but a variable's name has no case
             if "__" in key:
                 whole = name[: name.upper().index("__", len(ENV_PREFIX + "MAP__"))]
@@ -136,12 +146,14 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: unknown variable: [{section}] has no key {key}{_hint(key, keys)}"
 
 
-def _keys_of(section: str) -> Mapping[str, Any]:
-    annotation: Any = Settings.model_fields[section].annotation
-    if section == "map":
-        return {}
-    model = FieldMapping if section == "mapping" else annotation
-    keys: Mapping[str, Any] = model.model_fields
+def _keys_of(*path: str) -> Mapping[str, Any]:
+    """Return the keys of the section at this key path; none where they are the user's own."""
+    kind: Any = Settings
+    for part in path:
+        kind = get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[part].annotation
+        if isinstance(kind, UnionType):  # a section that may be missing
+            kind = get_args(kind)[0]
+    keys: Mapping[str, Any] = getattr(kind, "model_fields", {})
     return keys
 
 
@@ -169,8 +181,7 @@ def _describe(
     if error["type"] in {"model_type", "model_attributes_type", "dict_type"}:
         message = f"must be a section: [{'.'.join(location)}]"
     elif error["type"] == "extra_forbidden":
-        siblings = _keys_of(section) if key and section in Settings.model_fields else Settings.model_fields
-        message = f"unknown key{_hint(key or section, siblings)}"
+        message = f"unknown key{_hint(location[-1], _keys_of(*location[:-1]))}"
     return by_variable, f"{origin}: {'.'.join(location)}: {message}"
 
 

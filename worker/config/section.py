@@ -181,6 +181,16 @@ class Source(_Section):
     allow_empty: bool = False
 
 
+class Lookup(_Section):
+    """A second file with a key. Its other keys are those of [source], and mean the same."""
+
+    file: Annotated[str, Field(min_length=1)]
+    key: Annotated[str, Field(min_length=1)]
+    format: Literal["auto", "csv", "ndjson"] = "auto"
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = "utf-8-sig"
+    delimiter: Annotated[str, AfterValidator(_one_character)] = "auto"
+
+
 class FieldMapping(_Section):
     """Templates over columns, one for each field of the request; what is not named here keeps its own column."""
 
@@ -242,6 +252,15 @@ class Settings(BaseSettings):
     source: Source = Source()
     mapping: FieldMapping | None = None
     map: dict[str, dict[str, str]] = {}
+    lookup: dict[str, Lookup] = {}
     ledger: Ledger = Ledger()
     stop: Stop = Stop()
     log: Log = Log()
+
+    @field_validator("lookup")
+    @classmethod
+    def _can_be_named(cls, lookups: dict[str, Lookup]) -> dict[str, Lookup]:
+        for name in lookups:
+            if "." in name:  # which ends the name in a template
+                raise ValueError(f'the name "{name}" has a dot; choose another one')
+        return lookups

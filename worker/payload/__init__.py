@@ -9,15 +9,16 @@ and addresses. What is shown of them is masked.
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, partial
 from hashlib import blake2b
 from typing import Any
 
 from worker.config import FieldMapping
 from worker.errors import ConfigError
-from worker.filter import Maps, UnknownValueError
+from worker.filter import EXCEL_NUMBER, Lookups, Maps, UnknownValueError, is_excel_number
 from worker.model import Draft, Misfit, Problem, Record, Row
 from worker.payload import document
-from worker.payload.convention import EXCEL_NUMBER, damage, is_excel_number, oddities
+from worker.payload.convention import damage, oddities
 from worker.payload.document import TOO_DEEP
 from worker.payload.fault import Fault, UnfitError
 from worker.payload.field import Read, Shapes, is_field, reader_of
@@ -33,36 +34,51 @@ _new = tuple.__new__  # what Draft(...) does in the end, without the detour
 class Mapper:
     """Turns records into drafts by a mapping and a key template.
 
-    maps: the value maps that templates may use. strict: whether what is unusual is an error of its row, not a warning.
+    maps, lookups: those that templates may use; lookups may be loaded later. strict: whether what is unusual is an
+    error of its row, not a warning.
     Raises ConfigError, naming the key path, for a template that cannot be parsed.
     """
 
     def __init__(
-        self, mapping: FieldMapping | None, key: str = "", *, maps: Maps | None = None, strict: bool = False
+        self,
+        mapping: FieldMapping | None,
+        key: str = "",
+        *,
+        maps: Maps | None = None,
+        lookups: Lookups | None = None,
+        strict: bool = False,
     ) -> None:
-        self._maps = maps or {}
+        self._lookups = lookups or {}
         self._explicit = mapping is not None
-        self._key = parse(key, "source.key", maps=maps) if key else None
+        read = partial(parse, maps=maps, lookups=lookups)
+        self._key = read(key, "source.key") if key else None
         if self._key and not self._key.columns:
             raise ConfigError("source.key: reads no column, so that all rows would be one; write a column in braces")
         self._templates: dict[str, Template | dict[str, Template]] = {}
         for field in FIELDS:
             given = getattr(mapping, field, None)
             if isinstance(given, str):
-                self._templates[field] = _whole(field, parse(given, f"mapping.{field}", maps=maps))
+                self._templates[field] = _whole(field, read(given, f"mapping.{field}"))
             elif given is not None:
-                paths = {name: f"mapping.{field}.{name}" for name in given}
-                self._templates[field] = {name: parse(given[name], path, maps=maps) for name, path in paths.items()}
+                self._templates[field] = {name: read(given[name], f"mapping.{field}.{name}") for name in given}
         self._strict = strict
         self._shapes = Shapes(self._key.columns if self._key else ())
         readers = [(field, reader_of(field, self._templates.get(field), self._shapes)) for field in FIELDS]
         self._text_readers = [(field, read) for field, read in readers if field not in JSON_FIELDS]
         self._json_readers = [(field, read) for field, read in readers if field in JSON_FIELDS]
+        self._definitions = {f"map.{name}": dict(values) for name, values in (maps or {}).items()}
+        # what stands in a lookup's file is data, as that in an input is; only its key is a rule
+        self._definitions |= {f"lookup.{name}": {"key": finder.key} for name, finder in self._lookups.items()}
         self.key_template = key
-        if self._key and self._key.maps:  # another content makes other keys, as another template does
-            self.key_template += f" with {json.dumps(self._described(self._key.maps), ensure_ascii=False)}"
-        recipe = json.dumps([CANONICAL_VERSION, self._explicit, self.key_template, self.describe()], sort_keys=True)
-        self._recipe = blake2b(recipe.encode(), digest_size=32).digest()
+        if self._key and (used := self._described([self._key])):  # another content makes other keys, as a template does
+            self.key_template += f" with {json.dumps(used, ensure_ascii=False)}"
+
+    @cached_property
+    def _recipe(self) -> bytes:
+        """All that makes a request and a key of a record; the lookups in use have to be loaded."""
+        rules = [CANONICAL_VERSION, self._explicit, self.key_template, self.describe()]
+        data = {name: self._lookups[name].digest.hex() for name in self.asked()}
+        return blake2b(json.dumps([rules, data], sort_keys=True).encode(), digest_size=32).digest()
 
     def mark(self, text: str) -> int:
         """Return 64 bits, signed, of a record's text and of all that makes a request and a key of it; never 0."""
@@ -70,15 +86,24 @@ class Mapper:
         return int.from_bytes(found, signed=True) or 1
 
     def describe(self) -> dict[str, str]:
-        """Return key path → template, or → a value map in use, for everything that shapes a request: what a digest
-        key depends on.
+        """Return key path → template, or → a value map or a lookup in use, for everything that shapes a request: what
+        a digest key depends on.
         """  # noqa: D205 - the rule is one sentence
         templates = dict(self._paths())
-        described = {path: template.source for path, template in templates.items()}
-        return described | self._described(name for template in templates.values() for name in template.maps)
+        return {path: template.source for path, template in templates.items()} | self._described(templates.values())
 
-    def _described(self, maps: Iterable[str]) -> dict[str, str]:
-        return {f"map.{name}": json.dumps(self._maps[name], sort_keys=True) for name in sorted(set(maps))}
+    def _described(self, templates: Iterable[Template]) -> dict[str, str]:
+        used = {step.definition for template in templates for step in template.filters} - {""}
+        return {path: json.dumps(self._definitions[path], sort_keys=True) for path in sorted(used)}
+
+    def asked(self) -> dict[str, dict[str, str]]:
+        """Return what is asked of lookups: name → column → the key path of the template that asks for it."""
+        found: dict[str, dict[str, str]] = {}
+        templates = [("source.key", self._key)] if self._key else []
+        for path, template in (*templates, *self._paths()):
+            for name, column in filter(None, (step.asked for step in template.filters)):
+                found.setdefault(name, {}).setdefault(column, path)
+        return found
 
     def check_columns(self, columns: Iterable[str], where: str) -> None:
         """Raise ConfigError when a template reads a column that a header does not have, or, without a mapping, when
@@ -148,7 +173,7 @@ class Mapper:
         try:
             key, empty = template.fill(values)
         except UnknownValueError as unknown:
-            raise UnfitError([Fault("source.key", str(unknown))]) from None
+            raise UnfitError([Fault("source.key", str(unknown), unknown.value, unknown.where)]) from None
         if empty:
             raise UnfitError([Fault("source.key", f"{' and '.join(dict.fromkeys(empty))} empty")], "key_empty")
         if "E+" in key or "e+" in key:  # other rows have got the same key by the same damage
@@ -180,7 +205,7 @@ class Mapper:
         try:
             value = read(values)
         except UnknownValueError as unknown:
-            faults.append(Fault(field, str(unknown)))
+            faults.append(Fault(field, str(unknown), unknown.value, unknown.where))
             return ""
         if isinstance(value, str):
             value = value.strip()
@@ -199,6 +224,8 @@ class Mapper:
                 text = value.strip()
                 return (document.read(text), text) if text else (None, "")
             return (None, "") if value is None else (value, document.write(value))
+        except UnknownValueError as unknown:
+            faults.append(Fault(field, str(unknown), unknown.value, unknown.where))
         except ValueError as exc:
             sentence, *where = exc.args
             faults.append(Fault(field, sentence, None, *where))

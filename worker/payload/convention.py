@@ -8,11 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from worker.filter import EXCEL_NUMBER, is_excel_number
 from worker.payload.fault import Fault
 
-EXCEL_NUMBER = "is an Excel number, like 4.41E+11, and has lost its digits; export its column as text"
-
-_SCIENTIFIC = re.compile(r"(?:whatsapp:)?[+-]?\d(?:[.,]\d+)?[eE]\+\d{1,3}").fullmatch
 _E164 = re.compile(r"\+[1-9]\d{6,14}").fullmatch
 _BARE = re.compile(r"\d{6,15}").fullmatch
 _PHONE_LIKE = re.compile(r"[+(\d][\d ()./-]*").fullmatch
@@ -24,11 +22,6 @@ _ROUTING = {
     name: (re.compile(rf"{prefix}[0-9a-fA-F]{{32}}").fullmatch, f"is not {prefix} and 32 hexadecimal digits")
     for name, prefix in (("task_sid", "WT"), ("worker_sid", "WK"), ("reservation_sid", "WR"))
 }
-
-
-def is_excel_number(text: str) -> bool:
-    """Tell whether a spreadsheet has written a long number as 4.41E+11, so that its digits are gone."""
-    return ("E+" in text or "e+" in text) and _SCIENTIFIC(text) is not None
 
 
 def damage(media: Mapping[str, Any]) -> list[Fault]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from worker.model import Problem
 
+_HIDDEN = "***"
 _HEAD = 3
 _LONG = 8
 _TAIL = 2
@@ -13,7 +14,7 @@ _TAIL = 2
 class Fault(NamedTuple):
     """One fault of a record. path: the field, and the key in it. rule: what is wrong, to follow the path.
 
-    value: what stands there, None when nothing does, or nothing that helps. where: what helps instead, without a value.
+    value: what stands there, None when nothing does, or nothing that helps. where: places that help to find out.
     """
 
     path: str
@@ -24,7 +25,9 @@ class Fault(NamedTuple):
     @property
     def shown(self) -> str | None:
         """This record's own part of it: the value, masked."""
-        return self.where if self.value is None else f'{self.path} is "{mask(self.value)}"'
+        shown = "" if self.value is None else mask(self.value)
+        value = f'{self.path} is "{shown}"' if shown.strip(_HIDDEN) else None
+        return ", ".join(filter(None, (value, self.where))) or None
 
     @property
     def sentence(self) -> str:
@@ -44,7 +47,7 @@ class UnfitError(Exception):
     def problem(self) -> Problem:
         """What is said of the record."""
         reason = "; ".join(fault.sentence for fault in self.faults)
-        shown = "; ".join(fault.shown for fault in self.faults if fault.shown)
+        shown = "; ".join(dict.fromkeys(fault.shown for fault in self.faults if fault.shown))
         return Problem(self.code, reason, shown or None)
 
 
@@ -55,4 +58,4 @@ def mask(text: str) -> str:
     """
     head = text[: min(_HEAD, len(text) // 3)]
     tail = text[-_TAIL:] if len(text) >= _LONG and text[-_TAIL:].isdecimal() else ""
-    return f"{head}***{tail}"
+    return f"{head}{_HIDDEN}{tail}"

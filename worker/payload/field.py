@@ -92,7 +92,7 @@ def _assembled(field: str, parts: Mapping[str, Template]) -> Read:
             try:
                 value = value_of(values)
             except UnknownValueError as exc:
-                faults.append(Fault(f"{field}.{name}", str(exc)))
+                faults.append(Fault(f"{field}.{name}", str(exc), exc.value, exc.where))
             else:
                 if value is not None:
                     found[name] = value

@@ -1,0 +1,289 @@
+"""One job on its ledger: the rooms wired together, what is told on the way, and the account at the end."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import anyio
+import structlog
+from yarl import URL
+
+from worker.api import Api
+from worker.cli.wiring import LedgerChoice, masked, obtain_ledger, open_own_ledger, placed, say, shown
+from worker.cluster import Cluster
+from worker.config import Config
+from worker.credentials import Credentials
+from worker.errors import LedgerError
+from worker.intake import Intake
+from worker.journal import Journal
+from worker.ledger import SourceFile, Why
+from worker.ledger.sqlite import SqliteLedger
+from worker.ledger.steering import Order, Orders
+from worker.ledger.survey import Survey
+from worker.ledger.view import View
+from worker.logs import LogObserver
+from worker.model import Cause, Change, Exit, State, Tally
+from worker.payload import Mapper
+from worker.pipeline import Pipeline, handed_on
+from worker.reconcile import Reconciler
+from worker.report import Account, as_json, duration
+from worker.rowqueue import RowQueue
+from worker.schedule import Hours, Schedule
+from worker.screen import Moment, News, show
+from worker.source import Input
+from worker.stopping import Stop, Thresholds, heed_signals, ignore_further
+from worker.submit import Submitter
+from worker.traffic import Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What was ordered on the command line, checked. earlier, why, resend: as in `Pipeline`."""
+
+    command: str
+    config: Config
+    credentials: Credentials
+    mapper: Mapper
+    choice: LedgerChoice | None
+    inputs: Sequence[Input]
+    limit: int | None
+    earlier: Sequence[State]
+    resend: bool
+    hours: Hours
+    quiet: bool
+    json_wanted: bool
+    why: Why | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is said while it works."""
+        return self.quiet or self.json_wanted
+
+
+async def run_job(job: Job, api: Api) -> Account:
+    """Count the input, open its ledger and do the job. Raises WorkerError for what stops it before anything is sent."""
+    settings = job.config.settings
+    async with Intake(job.inputs, settings.source, job.mapper) as intake:
+        input_rows = await intake.count()
+        if job.choice is None:
+            ledger = open_own_ledger(job.config, job.credentials)
+        else:
+            ledger = obtain_ledger(job.config, job.credentials, job.mapper, job.choice)
+        try:
+            return await _Run(job, api, ledger, Tally(input_rows)).send(intake)
+        finally:
+            ledger.close()
+
+
+class _Run:
+    """One run on an open ledger."""
+
+    def __init__(self, job: Job, api: Api, ledger: SqliteLedger, tally: Tally) -> None:
+        self._job = job
+        self._api = api
+        self._settings = job.config.settings
+        self._ledger = ledger
+        self._tally = tally
+        self._stop = Stop()
+        self._number = ledger.start_run(job.command)
+        self._observer = LogObserver(self._number)
+        self._news = News()
+        self._traffic = Traffic(
+            self._settings.limits,
+            self._settings.retry,
+            self._stop.draining,
+            outage_seconds=self._settings.stop.outage_seconds,
+            on_change=self._tell_change,
+            on_outage=self._give_up,
+        )
+        self._orders: Orders | None = None
+        self._schedule = Schedule(
+            job.hours,
+            self._traffic,
+            self._stop,
+            self._new_orders,
+            tell=self._tell_change,
+            on_stop=self._observer.run_stopping,
+            wall=time.time,
+        )
+        self._queue = RowQueue(self._settings.source.queue_rows)
+        self._ledger_broke = False
+
+    async def send(self, intake: Intake) -> Account:
+        """Import, record how it ended, and return the account."""
+        self._announce()
+        began = time.monotonic()
+        await self._pump(intake)
+        ignore_further(self._stop)
+        account = self._account(time.monotonic() - began)
+        structlog.get_logger().info("run.finished", **as_json(account))
+        return account
+
+    async def _pump(self, intake: Intake) -> None:
+        settings, api = self._settings, self._api
+        reconciler = Reconciler(
+            api,
+            self._traffic,
+            settings.doubt,
+            self._stop.draining,
+            on_refused=self._observer.lists_refused,
+        )
+        with Survey(self._ledger.path, intake.names, hand_on=handed_on(reconciler)) as survey:
+            try:
+                with closing(Orders(self._ledger.path, self._number)) as self._orders:
+                    async with Journal(self._ledger) as journal, api:
+                        await self._drive(self._pipeline(journal, api, reconciler), intake, survey, journal)
+            except* LedgerError as group:
+                self._ledger_broke = True
+                reason = str(next(iter(_leaves(group))))
+                self._stop.drain(Cause(Exit.HALTED, f"halted: {reason}"))
+
+    def _pipeline(self, journal: Journal, api: Api, reconciler: Reconciler) -> Pipeline:
+        stop = self._settings.stop
+        submitter = Submitter(
+            api,
+            self._traffic,
+            self._tally,
+            self._stop.draining,
+            on_retry=self._observer.retry_scheduled,
+        )
+        return Pipeline(
+            ledger=self._ledger,
+            journal=journal,
+            queue=self._queue,
+            submitter=submitter,
+            reconciler=reconciler,
+            tally=self._tally,
+            stop=self._stop,
+            observer=self._observer,
+            limit=self._job.limit,
+            attempts=self._settings.retry.attempts,
+            max_in_doubt=stop.max_in_doubt,
+            thresholds=Thresholds(stop.max_failures, stop.max_failure_ratio, stop.min_sample),
+            earlier=self._job.earlier,
+            why=self._job.why,
+            resend=self._job.resend,
+        )
+
+    async def _drive(self, pipeline: Pipeline, intake: Intake, survey: Survey, journal: Journal) -> None:
+        async def register(source: SourceFile) -> int:
+            return await journal.call(partial(self._ledger.register, source))
+
+        concurrency = self._settings.limits.concurrency
+
+        async with anyio.create_task_group() as aside:
+            with anyio.CancelScope() as cut:
+                if not self._job.silent:
+                    aside.start_soon(partial(show, self._look, interactive=sys.stderr.isatty()))
+                grace = self._settings.stop.grace_seconds
+                heed = partial(heed_signals, self._stop, cut, grace_seconds=grace, on_first=self._say_stopping)
+                aside.start_soon(heed)
+                aside.start_soon(self._schedule.keep)
+                await pipeline.run(intake.rows(survey, register), concurrency)
+            aside.cancel_scope.cancel()
+
+    def _new_orders(self) -> list[Order]:
+        return self._orders.next() if self._orders else []
+
+    def _look(self) -> Moment:
+        return Moment(
+            self._number,
+            self._tally,
+            rate=self._traffic.creates.rate,
+            ceiling=self._traffic.creates.ceiling,
+            slots=self._traffic.slot_finder.limit,
+            concurrency=self._settings.limits.concurrency,
+            in_flight=self._tally.in_flight,
+            waiting=self._queue.waiting,
+            held=self._traffic.held_by,
+            stops=self._stops(),
+            stopping=self._stop.ending.is_set(),
+        )
+
+    def _stops(self) -> str:
+        ends_at = self._schedule.ends_at
+        if ends_at is None:
+            return ""
+        left = duration(max(0.0, ends_at.timestamp() - time.time()))
+        return f"{ends_at.astimezone(self._job.hours.timetable.zone):%a %H:%M} in {left}"
+
+    def _tell_change(self, change: Change) -> None:
+        self._observer.limits_changed(change)
+        line = self._news.line(change, datetime.now().astimezone())
+        if line and not self._job.silent:
+            say(line)
+
+    def _give_up(self, reason: str) -> None:
+        cause = Cause(
+            Exit.HALTED, f"halted: the service was down for {duration(self._settings.stop.outage_seconds)} ({reason})"
+        )
+        if cause not in self._stop.causes:
+            self._observer.run_stopping(cause)
+        self._stop.drain(cause)
+
+    def _say_stopping(self) -> None:
+        if not self._job.silent:
+            grace = self._settings.stop.grace_seconds
+            say(
+                f"Stopping: {self._tally.in_flight} requests in flight, at most {grace:g} s. Once more cuts them off\n"
+                "(those rows would be in doubt)."
+            )
+
+    def _announce(self) -> None:
+        if self._job.silent:
+            return
+        with View(self._ledger.path) as view:
+            counts = view.counts()
+        done, doubt = counts.get(State.CREATED, 0), counts.get(State.IN_DOUBT, 0)
+        account = masked(self._job.credentials.account_sid)
+        config = self._job.config.path or "none found, defaults"
+        say(
+            f"ledger  {shown(str(self._ledger.path))}: {done:,} rows created so far, {doubt:,} in doubt\n"
+            f"target  {URL(self._settings.api.url).authority}{', ' if account else ''}{account}\n"
+            f"config  {config}"
+        )
+
+    def _account(self, elapsed: float) -> Account:
+        recorded = self._tally.settled
+        groups: list[Cluster] = []
+        if not self._ledger_broke:
+            try:
+                recorded = self._ledger.settled_by_run()
+                with View(self._ledger.path) as view:
+                    groups = placed(view.clusters())
+            except LedgerError as exc:
+                self._ledger_broke = True
+                self._stop.end(Cause(Exit.HALTED, f"halted: {exc}"))
+        account = Account(
+            run=self._number,
+            tally=self._tally,
+            recorded=recorded,
+            elapsed_seconds=elapsed,
+            ledger=shown(str(self._ledger.path)),
+            inputs=sum(source.path is not None for source in self._job.inputs),
+            last_request_at=_rfc3339(self._tally.last_request) if self._tally.last_request else None,
+            causes=self._stop.causes,
+            ledger_broke=self._ledger_broke,
+            groups=groups,
+        )
+        try:
+            self._ledger.end_run(account.exit_code, account.reason, json.dumps(as_json(account)))
+        except LedgerError as exc:
+            structlog.get_logger().error("run.unrecorded", reason=str(exc))
+        return account
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _leaves(group: BaseExceptionGroup[LedgerError]) -> list[LedgerError]:
+    leaves: list[LedgerError] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves
