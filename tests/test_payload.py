@@ -493,6 +493,18 @@ def test_a_key_s_empty_columns_are_named_once() -> None:
     assert made.problem == Problem("key_empty", "source.key: ID and site empty")
 
 
+def test_what_is_wrong_with_the_key_and_with_fields_comes_at_once() -> None:
+    """And still under the key's own code."""
+    made = mapped({**GOOD, "ID": "", "type": "x", "media_properties": '{"address": "4.41E+11"}'}, key="{ID}")
+    assert isinstance(made, Misfit)
+    code, reason, detail = made.problem
+    assert (code, [part.partition(":")[0] for part in reason.split("; ")]) == (
+        "key_empty",
+        ["source.key", "type", "media_properties.address"],
+    )
+    assert detail == 'media_properties.address is "4.***11"'
+
+
 def test_a_key_s_value_that_no_map_knows_is_an_error_of_the_row() -> None:
     """It has no key then."""
     made = mapped({**GOOD, "ID": "Ada Lovelace"}, key="{ID | map:kind}")

@@ -159,6 +159,7 @@ def test_any_text_is_a_template_or_a_config_error(text: str) -> None:
     except ConfigError as error:
         assert str(error).startswith("source.key: ")  # noqa: PT017 - either is right, for different texts
     else:
-        written = "".join(piece * 2 if piece in {"{", "}"} else piece or "{}" for piece, _ in parsed.pieces)
+        constants = [piece if isinstance(piece, str) else "{}" for piece in parsed.pieces]
+        written = "".join(piece * 2 if piece in {"{", "}"} else piece for piece in constants)
         assert len(written) + sum(len(column) for column in parsed.columns) <= len(text)
         assert parse(parsed.source, "source.key") == parsed

@@ -7,7 +7,7 @@ written in quotes, and a quote inside it twice: `{"a|b" | default:"a ""c"" d"}`.
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from worker.errors import ConfigError
@@ -24,72 +24,19 @@ _BEGINNING = re.compile(_COLUMN)
 _FURTHER = re.compile(rf"([|:])({_WORD})")
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A parsed template: constant text and columns in turn.
-
-    pieces: (text, None) for constant text, ("", column) for a column.
-    """
-
-    pieces: tuple[tuple[str, str | None], ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it reads, in order."""
-        return tuple(column for _, column in self.pieces if column is not None)
-
-    @property
-    def filters(self) -> tuple[Filter, ...]:
-        """The filters that it has, in order."""
-        return ()
-
-    @property
-    def source(self) -> str:
-        """The template as text; parsed again it is the same."""
-        return _written(self.pieces, _quoted)
-
-    def render(self, values: Mapping[str, Any]) -> str | None:
-        """Return the text for one record; None when it reads columns and all of them are empty or absent."""
-        filled = False
-        constant = True
-        parts = []
-        for text, column in self.pieces:
-            if column is None:
-                parts.append(text)
-                continue
-            constant = False
-            part = as_text(values.get(column))
-            filled = filled or part != ""
-            parts.append(part)
-        return "".join(parts) if filled or constant else None
-
-    def value(self, values: Mapping[str, Any]) -> Any:
-        """Return the value for one record: a lone column's own JSON value, otherwise the rendered text, or None."""
-        if len(self.pieces) == 1 and self.pieces[0][1] is not None:
-            value = values.get(self.pieces[0][1])
-            return None if value == "" else value
-        return self.render(values)
-
-    def fill(self, values: Mapping[str, Any]) -> tuple[str, list[str]]:
-        """Return the text for one record without the space around its values, and the columns that are empty."""
-        parts, empty = [], []
-        for text, column in self.pieces:
-            if column is None:
-                parts.append(text)
-                continue
-            part = as_text(values.get(column)).strip()
-            if not part:
-                empty.append(column)
-            parts.append(part)
-        return "".join(parts), empty
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Expression:
-    """A column and the filters that its text passes, in order."""
+    """A column and the filters that its text passes, in order.
+
+    read: what comes out of the last filter, for one record; raises UnknownValueError.
+    """
 
     column: str
     filters: tuple[Filter, ...] = ()
+    read: Callable[[Mapping[str, Any]], str] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "read", self._reader())
 
     @property
     def source(self) -> str:
@@ -102,69 +49,124 @@ class Expression:
             text = step.apply(text)
         return text
 
+    def _reader(self) -> Callable[[Mapping[str, Any]], str]:
+        column, steps = self.column, tuple(step.apply for step in self.filters)
 
-@dataclass(frozen=True, slots=True)
-class FilteredTemplate(Template):
-    """A template with filters: one over expressions, each of which is a column of its own, made for each record.
+        def read(values: Mapping[str, Any]) -> str:
+            value = values.get(column)
+            text = value if isinstance(value, str) else as_text(value)
+            for step in steps:
+                text = step(text)
+            return text
 
-    pieces: ("", source) for the expression with this source. Rendering raises UnknownValueError for a value of which a
+        return read
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template: constant text and expressions, one after the other.
+
+    render: the text for one record; None when it reads columns and nothing comes of any. value: for one record, a lone
+    column's own JSON value, otherwise the rendered text, or None. Both raise UnknownValueError for a value of which a
     filter can make nothing.
     """
 
-    expressions: Mapping[str, Expression]
+    pieces: tuple[str | Expression, ...]
+    render: Callable[[Mapping[str, Any]], str | None] = field(init=False, compare=False, repr=False)
+    value: Callable[[Mapping[str, Any]], Any] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        render = self._renderer()
+        object.__setattr__(self, "render", render)
+        object.__setattr__(self, "value", self._lone_value() or render)
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """What it reads, in order."""
+        return tuple(piece for piece in self.pieces if isinstance(piece, Expression))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads, in order."""
-        return tuple(self.expressions[name].column for _, name in self.pieces if name is not None)
+        return tuple(expression.column for expression in self.expressions)
 
     @property
     def filters(self) -> tuple[Filter, ...]:
         """The filters that it has, in order."""
-        return tuple(step for expression in self.expressions.values() for step in expression.filters)
+        return tuple(step for expression in self.expressions for step in expression.filters)
 
     @property
     def source(self) -> str:
         """The template as text; parsed again it is the same."""
-        return _written(self.pieces, str)
-
-    def render(self, values: Mapping[str, Any]) -> str | None:
-        """Return the text for one record; None when it reads columns and nothing comes of any."""
-        made = {name: step.apply(as_text(values.get(step.column))) for name, step in self.expressions.items()}
-        return Template.render(self, made)
-
-    def value(self, values: Mapping[str, Any]) -> str | None:
-        """Return the rendered text, or None: filters make text of any value."""
-        return self.render(values)
+        return "".join(
+            piece.replace("{", "{{").replace("}", "}}") if isinstance(piece, str) else f"{{{piece.source}}}"
+            for piece in self.pieces
+        )
 
     def fill(self, values: Mapping[str, Any]) -> tuple[str, list[str]]:
         """Return the text for one record without the space around its values, and the columns of which nothing came."""
-        made = {name: step.apply(as_text(values.get(step.column)).strip()) for name, step in self.expressions.items()}
-        text, empty = Template.fill(self, made)
-        return text, [self.expressions[name].column for name in empty]
+        parts, empty = [], []
+        for piece in self.pieces:
+            if isinstance(piece, str):
+                parts.append(piece)
+                continue
+            part = piece.apply(as_text(values.get(piece.column)).strip()).strip()
+            if not part:
+                empty.append(piece.column)
+            parts.append(part)
+        return "".join(parts), empty
+
+    def _renderer(self) -> Callable[[Mapping[str, Any]], str | None]:
+        if not self.expressions:
+            text = "".join(map(str, self.pieces))
+            return lambda _: text
+        if len(self.pieces) == 1:
+            (expression,) = self.expressions
+            read_one = expression.read
+            return lambda values: read_one(values) or None
+        steps = [(piece, None) if isinstance(piece, str) else ("", piece.read) for piece in self.pieces]
+
+        def render(values: Mapping[str, Any]) -> str | None:
+            filled = False
+            parts = []
+            for text, read in steps:
+                if read is not None:
+                    text = read(values)  # noqa: PLW2901 - the constant one was empty
+                    filled = filled or text != ""
+                parts.append(text)
+            return "".join(parts) if filled else None
+
+        return render
+
+    def _lone_value(self) -> Callable[[Mapping[str, Any]], Any] | None:
+        if len(self.pieces) != 1 or isinstance(self.pieces[0], str) or self.pieces[0].filters:
+            return None  # filters make text of any value
+        column = self.pieces[0].column
+
+        def value(values: Mapping[str, Any]) -> Any:
+            found = values.get(column)
+            return None if found == "" else found
+
+        return value
 
 
 def parse(text: str, where: str, *, maps: Maps | None = None, lookups: Lookups | None = None) -> Template:
     """Parse a template. where: the key path to name in a ConfigError. maps, lookups: those that there are."""
-    pieces: list[tuple[str, str | None]] = []
-    expressions: dict[str, Expression] = {}
+    pieces: list[str | Expression] = []
     for found in _PIECE.finditer(text):
         piece, place = found.group(), found.start() + 1
         if piece in {"{{", "}}"}:
-            pieces.append((piece[0], None))
+            pieces.append(piece[0])
         elif piece in {"{", "}"}:
             raise ConfigError(f"{where}: {_fault(text, piece, place)}")
         elif piece[0] == "{":
             expression = _expression(found.group(1), where, maps or {}, lookups or {})
             if not expression.column:
                 raise ConfigError(f"{where}: empty {{}} at character {place}; name a column inside")
-            expressions[expression.source] = expression
-            pieces.append(("", expression.source))
+            pieces.append(expression)
         else:
-            pieces.append((piece, None))
-    if any(expression.filters for expression in expressions.values()):
-        return FilteredTemplate(tuple(pieces), expressions)
-    return Template(tuple((part, name and expressions[name].column) for part, name in pieces))
+            pieces.append(piece)
+    return Template(tuple(pieces))
 
 
 def as_text(value: Any) -> str:
@@ -207,10 +209,3 @@ def _bare(word: str) -> str:
 def _quoted(column: str) -> str:
     plain = column == column.strip() and not column.startswith('"') and not re.search(r"[{}|]", column)
     return column if plain else '"' + column.replace('"', '""') + '"'
-
-
-def _written(pieces: tuple[tuple[str, str | None], ...], inside: Callable[[str], str]) -> str:
-    return "".join(
-        text.replace("{", "{{").replace("}", "}}") if column is None else f"{{{inside(column)}}}"
-        for text, column in pieces
-    )

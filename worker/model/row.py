@@ -53,10 +53,14 @@ class Record(NamedTuple):
     problem: Problem | None = None
 
 
+Document = str | dict[str, Any]
+"""A JSON object: the text that it was read from, which is kept as it was, or its value."""
+
+
 class Draft(NamedTuple):
     """One participant to be added, whose form is not made yet: most rows of an input that was sent before need none.
 
-    key, fingerprint, source, line, text: as of `Row`. media, routing: the JSON texts that are sent; routing may be
+    key, fingerprint, source, line, text: as of `Row`. media, routing: what is sent, as JSON; routing may be
     absent. warnings: what about it is unusual, though it is sent; the same sentence for all such rows.
     """
 
@@ -67,8 +71,8 @@ class Draft(NamedTuple):
     interaction_sid: str
     channel_sid: str
     type: str
-    media: str
-    routing: str | None
+    media: Document
+    routing: Document | None
     text: str
     warnings: tuple[str, ...] = ()
 

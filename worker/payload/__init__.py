@@ -16,13 +16,24 @@ from typing import Any
 from worker.config import FieldMapping
 from worker.errors import ConfigError
 from worker.filter import EXCEL_NUMBER, Lookups, Maps, UnknownValueError, is_excel_number
-from worker.model import Draft, Misfit, Problem, Record, Row
+from worker.model import Document, Draft, Misfit, Problem, Record, Row
 from worker.payload import document
 from worker.payload.convention import damage, oddities
 from worker.payload.document import TOO_DEEP
 from worker.payload.fault import Fault, UnfitError
 from worker.payload.field import Read, Shapes, is_field, reader_of
-from worker.payload.request import CANONICAL_VERSION, FIELDS, JSON_FIELDS, Request, digest, fault_of, form
+from worker.payload.request import (
+    CANONICAL_VERSION,
+    FIELDS,
+    JSON_FIELDS,
+    RULES,
+    Request,
+    broken,
+    canonical,
+    digest,
+    form,
+    unwritable,
+)
 from worker.template import Template, as_text, parse
 
 __all__ = ["CANONICAL_VERSION", "FIELDS", "Mapper", "ready"]
@@ -64,8 +75,8 @@ class Mapper:
         self._strict = strict
         self._shapes = Shapes(self._key.columns if self._key else ())
         readers = [(field, reader_of(field, self._templates.get(field), self._shapes)) for field in FIELDS]
-        self._text_readers = [(field, read) for field, read in readers if field not in JSON_FIELDS]
-        self._json_readers = [(field, read) for field, read in readers if field in JSON_FIELDS]
+        self._text_readers = [(field, read, RULES[field][0]) for field, read in readers if field in RULES]
+        self._media_reader, self._routing_reader = [item for item in readers if item[0] in JSON_FIELDS]
         self._definitions = {f"map.{name}": dict(values) for name, values in (maps or {}).items()}
         # what stands in a lookup's file is data, as that in an input is; only its key is a rule
         self._definitions |= {f"lookup.{name}": {"key": finder.key} for name, finder in self._lookups.items()}
@@ -158,12 +169,14 @@ class Mapper:
             if self._key is not None:
                 key = self._key_of(values, self._key)
             request, media, routing = self._request(values)
+            canonical = self._canonical(request)
             warnings = self._warnings(request)
-            fingerprint = digest(request)
         except UnfitError as unfit:
-            return Misfit(key, source, line, unfit.problem, text)
+            keyless = key is None and self._key is not None
+            return Misfit(key, source, line, (self._with_others(unfit, values) if keyless else unfit).problem, text)
         except RecursionError:
             return Misfit(key, source, line, Problem("invalid", f"a field {TOO_DEEP}"), text)
+        fingerprint = digest(canonical)
         interaction, channel, kind, _, _ = request
         key = fingerprint.hex() if key is None else key
         made = (key, fingerprint, source, line, interaction, channel, kind, media, routing, text, warnings)
@@ -184,46 +197,54 @@ class Mapper:
                 raise UnfitError([Fault(f"source.key: {where}", EXCEL_NUMBER, texts[damaged[0]])])
         return key
 
-    def _request(self, values: Mapping[str, Any]) -> tuple[Request, str, str | None]:
-        """Return the request and the texts of its media and routing properties."""
+    def _with_others(self, unfit: UnfitError, values: Mapping[str, Any]) -> UnfitError:
+        """Add what is wrong with the fields to what is wrong with the key."""
+        try:
+            self._canonical(self._request(values)[0])
+        except UnfitError as others:
+            return UnfitError([*unfit.faults, *others.faults], unfit.code)
+        return unfit
+
+    def _request(self, values: Mapping[str, Any]) -> tuple[Request, Document, Document | None]:
+        """Return the request, and its media and routing properties as they are to be written."""
         faults: list[Fault] = []
         if not self._explicit and (strangers := self._shapes.of(values).strangers):
             faults += [Fault(name, "is no field of a participant") for name in strangers]
-        interaction, channel, kind = [self._text(field, read, values, faults) for field, read in self._text_readers]
-        (media, media_text), (routing, routing_text) = [
-            self._document(field, read, values, faults) for field, read in self._json_readers
-        ]
+        texts: list[str] = []
+        for field, read, holds in self._text_readers:
+            try:
+                value = read(values)
+            except UnknownValueError as unknown:
+                faults.append(Fault(field, str(unknown), unknown.value, unknown.where))
+                continue
+            if isinstance(value, str):
+                value = value.strip()
+                if holds(value):
+                    texts.append(value)
+                    continue
+            faults.append(broken(field, value))
+        media, media_source = self._document(*self._media_reader, values, faults)
+        routing, routing_source = self._document(*self._routing_reader, values, faults)
         if media is None and not any(fault.path.startswith("media_properties") for fault in faults):
             faults.append(Fault("media_properties", "is missing"))
-        elif media:
-            faults += damage(media)
         if faults:
-            raise UnfitError(faults)
-        return Request(interaction, channel, kind, media or {}, routing), media_text, routing_text or None
-
-    def _text(self, field: str, read: Read, values: Mapping[str, Any], faults: list[Fault]) -> str:
-        try:
-            value = read(values)
-        except UnknownValueError as unknown:
-            faults.append(Fault(field, str(unknown), unknown.value, unknown.where))
-            return ""
-        if isinstance(value, str):
-            value = value.strip()
-        if value is None or value == "":
-            faults.append(Fault(field, "is missing"))
-        elif (sentence := fault_of(field, value)) is not None:
-            faults.append(Fault(field, sentence, as_text(value)))
-        return value  # type: ignore[no-any-return] # a text, or there is a fault
+            raise UnfitError(faults + (damage(media) if media else []) + unwritable(media, routing))
+        interaction, channel, kind = texts
+        return Request(interaction, channel, kind, media or {}, routing), media_source or {}, routing_source
 
     def _document(
         self, field: str, read: Read, values: Mapping[str, Any], faults: list[Fault]
-    ) -> tuple[dict[str, Any] | None, str]:
+    ) -> tuple[dict[str, Any] | None, Document | None]:
+        """Return a JSON object, and itself or the text that it was read from; nothing when there is none."""
         try:
             value = read(values)
+            if isinstance(value, dict):
+                return value, value
             if isinstance(value, str):
                 text = value.strip()
-                return (document.read(text), text) if text else (None, "")
-            return (None, "") if value is None else (value, document.write(value))
+                return (document.read(text), text) if text else (None, None)
+            if value is not None:
+                faults.append(Fault(field, document.NO_OBJECT))
         except UnknownValueError as unknown:
             faults.append(Fault(field, str(unknown), unknown.value, unknown.where))
         except ValueError as exc:
@@ -231,7 +252,19 @@ class Mapper:
             faults.append(Fault(field, sentence, None, *where))
         except UnfitError as unfit:
             faults += unfit.faults
-        return None, ""
+        return None, None
+
+    def _canonical(self, request: Request) -> str:
+        try:
+            text = canonical(request)
+        except (ValueError, RecursionError):
+            raise UnfitError(unwritable(request.media_properties, request.routing_properties)) from None
+        faults = damage(request.media_properties) if "E+" in text or "e+" in text else []
+        if "\\ud" in text:  # a pair, or half of one
+            faults += unwritable(request.media_properties, request.routing_properties)
+        if faults:
+            raise UnfitError(faults)
+        return text
 
     def _warnings(self, request: Request) -> tuple[str, ...]:
         found = oddities(request.media_properties, request.routing_properties)
@@ -245,8 +278,12 @@ class Mapper:
 def ready(draft: Draft, mark: int = 0) -> Row:
     """Return the row that is sent for a draft. mark: as of `Row`."""
     key, fingerprint, source, line, interaction, channel, kind, media, routing, text, _ = draft
-    body = form(kind, media, routing)
+    body = form(kind, _text_of(media), None if routing is None else _text_of(routing))
     return Row(key, fingerprint, source, line, interaction, channel, kind, body, text, 0, mark)
+
+
+def _text_of(source: Document) -> str:
+    return source if isinstance(source, str) else document.write(source)
 
 
 def _whole(field: str, template: Template) -> Template:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 TOO_DEEP = "is nested too deeply"
 _OUT_OF_RANGE = "has a number that JSON cannot hold"
-_NO_OBJECT = "must be a JSON object"
+NO_OBJECT = "must be a JSON object"
 
 
 def read(text: str) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def read(text: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     if not isinstance(value, dict):
-        raise ValueError(_NO_OBJECT)  # noqa: TRY004 - a bad value, not a bad call
+        raise ValueError(NO_OBJECT)  # noqa: TRY004 - a bad value, not a bad call
     if "\\u" in text:  # an escape can hide half of a pair
         write(value)
     else:
@@ -33,7 +33,7 @@ def read(text: str) -> dict[str, Any]:
 def write(value: Any) -> str:
     """Return the text of a JSON object; raises ValueError as `read` does."""
     if not isinstance(value, dict):
-        raise ValueError(_NO_OBJECT)  # noqa: TRY004 - a bad value, not a bad call
+        raise ValueError(NO_OBJECT)  # noqa: TRY004 - a bad value, not a bad call
     try:
         text = _encode(value)
     except ValueError:
@@ -97,5 +97,5 @@ _decode = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer, object_pairs_hook=_unique
 ).decode
 _encode = _writer(ascii_only=False, sort_keys=False, allow_nan=False)
-canonical = _writer(ascii_only=True, sort_keys=True, allow_nan=True)
+canonical = _writer(ascii_only=True, sort_keys=True, allow_nan=False)
 """Returns the one text of a JSON value that does not depend on how it was written: keys sorted, no spaces, ASCII."""

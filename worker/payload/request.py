@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from yarl import URL
 
-from worker.payload.document import canonical
+from worker.payload import document
+from worker.payload.fault import Fault
+from worker.template import as_text
 
 CANONICAL_VERSION = 1
 """Part of every digest: a new way of writing requests canonically makes new keys, and the ledger is bound to it."""
@@ -18,7 +20,7 @@ JSON_FIELDS = ("media_properties", "routing_properties")
 TYPES = frozenset({"agent", "customer", "supervisor", "external", "unknown"})
 """What a participant can be [card]."""
 
-_RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
+RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     "interaction_sid": (re.compile(r"KD[0-9a-fA-F]{32}").fullmatch, "must be KD and 32 hexadecimal digits"),
     "channel_sid": (re.compile(r"UO[0-9a-fA-F]{32}").fullmatch, "must be UO and 32 hexadecimal digits"),
     "type": (TYPES.__contains__, "must be agent, customer, supervisor, external or unknown"),
@@ -36,15 +38,33 @@ class Request(NamedTuple):
     routing_properties: dict[str, Any] | None = None
 
 
-def fault_of(field: str, value: Any) -> str | None:
-    """Return what is wrong with the value of a text field, to follow its name; None when it is right."""
-    holds, sentence = _RULES[field]
-    return None if isinstance(value, str) and holds(value) else sentence
+def broken(field: str, value: Any) -> Fault:
+    """Return what is wrong with the value of a text field that is absent, or breaks its rule."""
+    if value is None or value == "":
+        return Fault(field, "is missing")
+    return Fault(field, RULES[field][1], as_text(value))
 
 
-def digest(request: Request) -> bytes:
-    """Return the 16-byte digest of the canonical request."""
-    return blake2b(canonical([CANONICAL_VERSION, *request]).encode("ascii"), digest_size=16).digest()
+def unwritable(media: Any, routing: Any) -> list[Fault]:
+    """Return why JSON objects cannot be sent as they are; they may be absent."""
+    faults = []
+    for field, value in zip(JSON_FIELDS, (media, routing), strict=True):
+        try:
+            if value is not None:
+                document.write(value)
+        except ValueError as exc:
+            faults.append(Fault(field, *exc.args))
+    return faults
+
+
+def canonical(request: Request) -> str:
+    """Return the one text of all requests that mean the same, in ASCII. Raises ValueError for what is no JSON."""
+    return document.canonical([CANONICAL_VERSION, *request])
+
+
+def digest(text: str) -> bytes:
+    """Return the 16-byte digest of a canonical request."""
+    return blake2b(text.encode("ascii"), digest_size=16).digest()
 
 
 def form(kind: str, media: str, routing: str | None) -> bytes:
