@@ -134,7 +134,7 @@ def screen(
     """Return the lines of the screen for these findings. warnings: number of a row to send → its warnings."""
     findings = Findings()
     send = [draft_of(row(number))._replace(warnings=given) for number, given in (warnings or {}).items()]
-    counts = {"rejected": len(found)} if found else {}
+    counts = {"rejected": len(found), "warned": len(warnings or ())}
     findings.take(Surveyed(1, len(found) + len(send), 1, send, list(found), counts), {1: names})
     source = SourceFile("/a.csv", "csv", "utf-8", ",", "a\n")
     checked = Checked(

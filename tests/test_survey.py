@@ -342,7 +342,7 @@ def test_keys_are_not_held_in_memory(survey: Survey) -> None:
     made = draft_of(row(0))
     counts: Counter[str] = Counter()
     sent = 0
-    assert survey._census._connection.execute("PRAGMA cache_size").fetchone()[0] == -2000
+    assert survey._census._connection.execute("PRAGMA cache_size").fetchone()[0] == -8000
     survey._census._connection.execute(
         "PRAGMA cache_size = -800"
     )  # so that 100,000 keys, some 3 MB, do not fit into it

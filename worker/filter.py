@@ -47,8 +47,9 @@ Lookups = Mapping[str, Finder]
 FALLBACK = "*"
 """The key of a map that stands for every value that is not in it."""
 
-EXCEL_NUMBER = "is an Excel number, like 4.41E+11, and has lost its digits; export its column as text"
+EXCEL_NUMBER = "is an Excel number, like 4.41E+11, and has lost its digits (export its column as text)"
 
+_NO_DIGITS = re.compile(r"\D+")
 _WHATSAPP = "whatsapp:"
 _SCIENTIFIC = re.compile(r"(?:whatsapp:)?[+-]?\d(?:[.,]\d+)?[eE]\+\d{1,3}").fullmatch
 _NAMED_VALUES = 10
@@ -188,9 +189,9 @@ def _digits(_: Sequence[str], place: _Place) -> Apply:
 
     def apply(text: str) -> str:
         refuse(text)
-        digits = [character for character in text if character.isdecimal()]
+        digits = _NO_DIGITS.sub("", text)
         plus = "+" if digits and "+" in text[: text.index(digits[0])] else ""
-        return plus + "".join(str(int(digit)) for digit in digits)  # those of other scripts as 0 to 9
+        return plus + (digits if digits.isascii() else "".join(str(int(digit)) for digit in digits))
 
     return apply
 

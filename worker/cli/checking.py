@@ -16,7 +16,7 @@ from worker.cli.previewing import written
 from worker.cli.progressing import Progress
 from worker.cli.repairing import find_rows, refuse_no_folder
 from worker.cli.sifting import Findings
-from worker.cli.wiring import configure, mapper_of, open_lookups, tell
+from worker.cli.wiring import configure, mapper_of, open_lookups, spare_collector, tell
 from worker.config import Config
 from worker.errors import ConfigError
 from worker.headcount import Channels, Headcount
@@ -71,6 +71,7 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Path | N
         mapper = mapper_of(config.settings, lookups)
         inputs = find_rows(files, quiet=wish.quiet or wish.json_wanted)
         lookups.load(mapper.asked())
+        spare_collector()
         read = anyio.run(_read, config, mapper, inputs, path, wish)
     options = [
         *(["--config", str(config_file)] if config_file else []),

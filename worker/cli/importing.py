@@ -14,7 +14,7 @@ from worker.cli.parameter import Window
 from worker.cli.repairing import find_rows
 from worker.cli.running import Job, run_job
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import LedgerChoice, mapper_of, open_lookups, tell
+from worker.cli.wiring import LedgerChoice, mapper_of, open_lookups, spare_collector, tell
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
 from worker.ledger import Why
@@ -103,6 +103,7 @@ def _carry_out(job: Job) -> int:
     file = str(config.beside(settings.log.file)) if settings.log.file else ""
     log = configure(form=settings.log.format, level=settings.log.level, file=file, quiet=job.quiet)
     sys.setswitchinterval(SWITCH_SECONDS)
+    spare_collector()
     try:
         account = anyio.run(run_job, job, api)
     finally:

@@ -24,12 +24,12 @@ class Group:
     examples: list[str] = field(default_factory=list)
     detail: str | None = None
 
-    def add(self, place: str, detail: str | None) -> None:
-        """Add a row."""
+    def add(self, name: str, line: int, detail: str | None = None) -> None:
+        """Add a row. name: how its input is called."""
         self.rows += 1
         self.detail = self.detail or detail
         if len(self.examples) < _EXAMPLES:
-            self.examples.append(place)
+            self.examples.append(f"{shown(name)}:{line}")
 
     def as_object(self) -> dict[str, object]:
         """Return it for `--json`."""
@@ -60,14 +60,14 @@ class Findings:
             self.previews.append(Preview(shown(names[row.source]), ready(row)))
         for name, count in batch.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
-        for row in batch.send:
-            for warning in row.warnings:
-                place = f"{shown(names[row.source])}:{row.line}"
-                self.warnings.setdefault(warning, Group()).add(place, None)
+        if batch.counts.get("warned"):
+            for row in batch.send:
+                for warning in row.warnings:
+                    self.warnings.setdefault(warning, Group()).add(names[row.source], row.line)
         for finding in batch.findings:
             if finding.kind == "rejected":
-                place = f"{shown(names[finding.source])}:{finding.line}"
-                self.groups.setdefault((finding.code, finding.reason), Group()).add(place, finding.detail)
+                group = self.groups.setdefault((finding.code, finding.reason), Group())
+                group.add(names[finding.source], finding.line, finding.detail)
 
     @property
     def rejected(self) -> int:

@@ -1,5 +1,6 @@
 """What several commands need before they begin: settings from flags, the ledger for this import, its refusals."""
 
+import gc
 import getpass
 import os
 import signal
@@ -24,6 +25,9 @@ from worker.lookup import Lookups, Table
 from worker.payload import CANONICAL_VERSION, Mapper
 from worker.report import printable
 
+_COLLECTED = 50_000
+"""New objects before they are looked at. Python's own 700 are less than a batch has."""
+
 
 def configure(config: Path | None, ledger: Path | None, flags: Mapping[str, Mapping[str, Any]]) -> Config:
     """Merge file, environment and flags; a `--ledger` is relative to the working folder. Raises ConfigError."""
@@ -37,6 +41,12 @@ def configure(config: Path | None, ledger: Path | None, flags: Mapping[str, Mapp
     except FileNotFoundError:
         raise ConfigError("the working folder is gone; change to one that exists") from None
     return found
+
+
+def spare_collector() -> None:
+    """Let the garbage collector pass over what was imported, and look at batches rarely: records make no cycles."""
+    gc.freeze()
+    gc.set_threshold(_COLLECTED, 20, 20)
 
 
 def open_lookups(config: Config) -> Lookups:

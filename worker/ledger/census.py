@@ -9,6 +9,8 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import NamedTuple
 
+_new = tuple.__new__  # what Seen(…) does in the end, without the detour
+
 _SEEN = """
 CREATE TABLE seen (name BLOB PRIMARY KEY, fingerprint BLOB, source INTEGER NOT NULL, line INTEGER NOT NULL)
 WITHOUT ROWID
@@ -27,8 +29,9 @@ class Seen(NamedTuple):
 def seen(key: str, fingerprint: bytes, source: int, line: int) -> Seen:
     """Return what is kept of a row."""
     if key == fingerprint.hex():
-        return Seen(fingerprint, None, source, line)
-    return Seen(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest(), fingerprint, source, line)
+        return _new(Seen, (fingerprint, None, source, line))
+    name = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return _new(Seen, (name, fingerprint, source, line))
 
 
 class Census:
@@ -37,7 +40,7 @@ class Census:
     def __init__(self) -> None:
         # an empty name is a private file that SQLite removes by itself
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -2000"):
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -8000"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.execute(_SEEN)
 
