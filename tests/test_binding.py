@@ -6,7 +6,7 @@ import pytest
 
 from tests.ledger_contract import OUTCOMES, Desk
 from worker.errors import LedgerRefusedError
-from worker.ledger.binding import Binding, compare, target_of
+from worker.ledger.binding import Binding, Keys, compare, target_of
 from worker.ledger.opening import create_ledger, open_ledger
 from worker.ledger.sqlite import SqliteLedger
 from worker.model import Created, InDoubt, Outcome
@@ -16,10 +16,18 @@ IRELAND = "flex-api.ie1.twilio.com"
 
 
 def binding(
-    *, target: str = TWILIO, account: str | None = "AC1", key: str = "", version: int = 1, email: str = "{email}"
+    *,
+    target: str = TWILIO,
+    account: str | None = "AC1",
+    key: str = "",
+    version: int = 1,
+    email: str = "{email}",
+    profile: str = "",
 ) -> Binding:
     """Return a binding of an import with digest keys, or with what a test changes of it."""
-    return Binding(target, account, key, version, {"type": "{type}", "media_properties.address": email})
+    return Binding(
+        target, account, version, {profile: Keys(key, {"type": "{type}", "media_properties.address": email})}
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,6 +143,19 @@ def test_another_target_is_refused_until_accepted(
                 "  would get new keys and be created again.\n  Put the earlier version back, or"
             ),
         ),
+        (
+            binding(profile="nice"),
+            binding(profile="nice", key="{ID}"),
+            (
+                'the key of profile nice changed from empty (the row\'s digest) to "{ID}": 170,936 created rows\n'
+                "  would get new keys and be created again.\n  Put the key of profile nice back, or"
+            ),
+        ),
+        (
+            binding(profile="nice"),
+            binding(profile="nice", email="{mail}"),
+            "the mapping of profile nice changed, and its key is empty (changed: media_properties.address): 170,936",
+        ),
     ],
 )
 def test_other_keys_are_refused_until_accepted(known: Binding, wanted: Binding, says: str) -> None:
@@ -157,10 +178,17 @@ def test_a_mapping_shapes_digest_keys_only() -> None:
     assert ask(binding(key="{ID}"), binding(key="{ID}", email="{mail}")) == set()
 
 
+def test_rules_of_other_profiles_are_others() -> None:
+    """One that was never used is new, and one that is not used this time stays as it was."""
+    assert ask(binding(), binding(profile="nice", key="{ID}")) == {"key_template:nice"}
+    both = {**binding().fields(), **binding(profile="nice").fields()}
+    assert compare(both, binding().fields(), 5, accept_target=False, accept_new_keys=False) == {}
+
+
 def test_a_mapping_that_gained_and_lost_fields_is_named() -> None:
     """Fields on either side alone are named too."""
-    known = Binding(TWILIO, None, "", 1, {"gone": "{a}", "same": "{b}"})
-    wanted = Binding(TWILIO, None, "", 1, {"same": "{b}", "new": "{c}"})
+    known = Binding(TWILIO, None, 1, {"": Keys("", {"gone": "{a}", "same": "{b}"})})
+    wanted = Binding(TWILIO, None, 1, {"": Keys("", {"same": "{b}", "new": "{c}"})})
     with pytest.raises(LedgerRefusedError, match=r"changed: gone, new\)"):
         ask(known, wanted)
 

@@ -21,7 +21,7 @@ from worker.cli.forecasting import forecast
 from worker.cli.presenting import Checked, File, as_text
 from worker.cli.sifting import Findings
 from worker.cluster import cluster_id
-from worker.config import Config, Settings
+from worker.config import Settings, Source
 from worker.emulator import Answer, Emulator, serve
 from worker.errors import ConfigError
 from worker.headcount import Channels
@@ -139,12 +139,11 @@ def screen(
     source = SourceFile("/a.csv", "csv", "utf-8", ",", "a\n")
     checked = Checked(
         findings=findings,
-        files=[File(names, 1, source, "")],
+        files=[File(names, 1, source, "", "")],
         channels=Channels(len(send), 0, 0, None, 0),
         forecast=forecast(settings or Settings(), len(send), len(send), MONDAY),
         seconds=1,
         words=([names], []),
-        key="",
         account=None,
         ledger=None,
         folder=None,
@@ -329,6 +328,7 @@ async def test_as_json_it_is_the_same(folder: Path) -> None:
             "encoding": "utf-8-sig",
             "delimiter": ",",
             "compression": None,
+            "profile": None,
             "key": "agent:{ID}",
         }
     ]
@@ -503,12 +503,12 @@ def test_strict_is_a_setting_of_the_source(
         monkeypatch.setenv(name, value)
     seen: list[bool] = []
 
-    def look(config: Config) -> None:
-        seen.append(config.settings.source.strict)
+    def look(source: Source) -> None:
+        seen.append(source.strict)
         raise SeenError
 
-    monkeypatch.setattr(checking, "_read", lambda config, *_: look(config))
-    monkeypatch.setattr(importing, "_carry_out", lambda order: look(order.config))
+    monkeypatch.setattr(checking, "_read", lambda inputs, *_: look(inputs[0][1].source))
+    monkeypatch.setattr(importing, "_carry_out", lambda job: look(job.inputs[0][1].source))
     assert call([command, "a.csv", *words]) == 2
     monkeypatch.setenv("FLEX_IMPORT__SOURCE__STRICT", "true")
     assert call([command, "a.csv", *words]) == 2

@@ -104,6 +104,11 @@ def test_the_shipped_config_names_every_key_with_its_default() -> None:
         if section == "lookup":
             assert re.search(r'^# \[lookup\.\w+\].*\n# file = ".*\n# key = "', text, re.MULTILINE)
             continue
+        if section == "profile":
+            assert re.search(r"^# \[profile\.\w+\].*\n# files = ", text, re.MULTILINE)
+            assert re.search(r"^# \[profile\.\w+\.source\]", text, re.MULTILINE)
+            assert re.search(r"^# \[profile\.\w+\.mapping\]", text, re.MULTILINE)
+            continue
         keys = FIELDS[:3] if section == "mapping" else getattr(field.annotation, "model_fields")  # noqa: B009
         for key in keys:
             assert re.search(rf"^(# )?{key} = ", text, re.MULTILINE), f"{section}.{key}"
@@ -115,7 +120,7 @@ def test_the_commented_mapping_of_the_shipped_config_is_valid(tmp_path: Path) ->
     wanted = [
         line.removeprefix("# ").partition("    #")[0]
         for line in lines
-        if re.match(r"# (\[(map|lookup)|(\w+|\"\S+\") = \"[^d])", line)
+        if re.match(r"# (\[(map|lookup|profile)|(\w+|\"\S+\") = (\"[^d]|\[\"))", line)
     ]
     (tmp_path / "config.toml").write_text("\n".join(line for line in wanted if not line.startswith(("edge", "region"))))
     assert "mapping" in tomllib.loads((tmp_path / "config.toml").read_text())
@@ -123,6 +128,7 @@ def test_the_commented_mapping_of_the_shipped_config_is_valid(tmp_path: Path) ->
     mapping = settings.mapping
     assert settings.map == {"kind": {"Agent": "agent", "Client": "customer", "*": "unknown"}}
     assert settings.lookup == {"interactions": Lookup(file="interactions.csv", key="ConvID")}
+    assert settings.profile["agents"].files == ("agents*.csv",)
     assert mapping is not None
     assert mapping.media_properties == {
         "address": "{email}",

@@ -14,6 +14,7 @@ from worker.ledger import Intent, Settle, SourceFile
 from worker.ledger.survey import Survey, Surveyed
 from worker.model import Created, Draft, Misfit, Record, Rejected, Row, Settlement
 from worker.payload import Mapper
+from worker.rules import Rules
 from worker.source import find_inputs
 
 HEADER = "interaction_sid,channel_sid,type,media_properties.address"
@@ -59,7 +60,8 @@ async def reading(place: SqlitePlace, mapper: Mapper) -> AsyncIterator[tuple[lis
         described.append(source)
         return 1
 
-    async with Intake(find_inputs(["a.csv"]), Source(), mapper) as intake:
+    rules = Rules("", Source(), mapper)
+    async with Intake([(source, rules) for source in find_inputs(["a.csv"])]) as intake:
         await intake.count()
         with Survey(place.path, intake.names) as survey:
             batches = [batch async for batch in intake.rows(survey, register)]

@@ -21,6 +21,7 @@ from worker.intake import Intake
 from worker.ledger import SourceFile
 from worker.ledger.survey import Survey
 from worker.payload import Mapper
+from worker.rules import Rules
 from worker.source import Input
 
 KEY = "{k}"
@@ -626,7 +627,7 @@ async def look(path: Path, given: Mapping[str, Any]) -> list[Found]:
 
     found: list[Found] = []
     settings = Source.model_validate({"key": KEY, **given})
-    async with Intake([Input(path.name, path)], settings, Mapper(MAPPING, KEY)) as intake:
+    async with Intake([(Input(path.name, path), Rules("", settings, Mapper(MAPPING, KEY)))]) as intake:
         counted = await intake.count()
         with Survey(None, intake.names) as survey:
             async for batch in intake.rows(survey, register):

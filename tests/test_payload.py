@@ -11,7 +11,7 @@ from tests.samples_of import sid
 from tests.test_filter import LOOKUPS, Ids
 from worker.config import FieldMapping
 from worker.errors import ConfigError, LedgerRefusedError
-from worker.ledger.binding import Binding, compare
+from worker.ledger.binding import Binding, Keys, compare
 from worker.model import Misfit, Problem, Record, Row
 from worker.payload import CANONICAL_VERSION, Mapper, ready
 
@@ -335,7 +335,8 @@ def test_values_that_no_map_knows_are_errors_of_their_fields() -> None:
 def described(mapping: FieldMapping | None, maps: dict[str, dict[str, str]], key: str = "") -> dict[str, str]:
     """Return what a ledger would be bound to."""
     mapper = Mapper(mapping, key, maps=maps)
-    return Binding("this machine", None, mapper.key_template, CANONICAL_VERSION, mapper.describe()).fields()
+    keys = {"": Keys(mapper.key_template, mapper.describe())}
+    return Binding("this machine", None, CANONICAL_VERSION, keys).fields()
 
 
 def test_filters_and_the_maps_in_use_are_described_for_the_ledger() -> None:

@@ -3,14 +3,15 @@
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from worker.config import Source
 from worker.ledger import Known, SourceFile
 from worker.ledger.survey import Survey, Surveyed
 from worker.model import Draft, Misfit, Record, Row
 from worker.payload import Mapper, ready
+from worker.rules import Ruled, Rules
 from worker.source import Count, Input, Reader, batches, count, open_reader
 
 T = TypeVar("T")
@@ -25,10 +26,8 @@ class Intake:
     Counting and reading raise SourceError, and ConfigError for a column that the mapping needs and a header lacks.
     """
 
-    def __init__(self, inputs: Sequence[Input], settings: Source, mapper: Mapper) -> None:
+    def __init__(self, inputs: Sequence[Ruled]) -> None:
         self._inputs = inputs
-        self._settings = settings
-        self._mapper = mapper
         self._counts: dict[Input, Count] = {}
         self._opened: dict[Input, Reader] = {}
         self._stack = AsyncExitStack()
@@ -48,20 +47,20 @@ class Intake:
 
     async def check_headers(self) -> None:
         """Open every input and compare its columns with the mapping; stdin stays open until it is read."""
-        for source in self._inputs:
+        for source, rules in self._inputs:
             if source.path is None:
-                self._opened[source] = await self._stack.enter_async_context(open_reader(source, self._settings))
-                self._check_columns(self._opened[source])
+                self._opened[source] = await self._stack.enter_async_context(open_reader(source, rules.source))
+                _check_columns(self._opened[source], rules)
             else:
-                async with open_reader(source, self._settings) as reader:
-                    self._check_columns(reader)
+                async with open_reader(source, rules.source) as reader:
+                    _check_columns(reader, rules)
 
     async def count(self) -> int | None:
         """Read every file once and return how many rows there are; None when stdin is among them."""
         await self.check_headers()
-        for source in self._inputs:
+        for source, rules in self._inputs:
             if source.path is not None:
-                self._counts[source] = await count(source, self._settings)
+                self._counts[source] = await count(source, rules.source)
         return None if self._opened else sum(counted.records for counted in self._counts.values())
 
     @property
@@ -72,15 +71,15 @@ class Intake:
 
     async def drafts(self, survey: Survey, register: Register) -> AsyncGenerator[Surveyed[Draft], None]:
         """Yield every batch, mapped and sorted. `check_headers` or `count` comes first."""
-        async with aclosing(self._read(survey, register, lambda batch: batch)) as batches:
+        async with aclosing(self._read(survey, register, lambda batch, _: batch)) as batches:
             async for batch in batches:
                 yield batch
 
     async def rows(self, survey: Survey, register: Register) -> AsyncGenerator[Surveyed[Row], None]:
         """Yield every batch as `drafts` does, what is to be sent made ready."""
 
-        def finish(batch: Surveyed[Draft]) -> Surveyed[Row]:
-            send = [ready(draft, self._mapper.mark(draft.text)) for draft in batch.send]
+        def finish(batch: Surveyed[Draft], mapper: Mapper) -> Surveyed[Row]:
+            send = [ready(draft, mapper.mark(draft.text)) for draft in batch.send]
             return Surveyed(batch.source, batch.read, batch.last_line, send, batch.findings, batch.counts)
 
         async with aclosing(self._read(survey, register, finish)) as batches:
@@ -88,21 +87,21 @@ class Intake:
                 yield batch
 
     async def _read(
-        self, survey: Survey, register: Register, finish: Callable[[Surveyed[Draft]], T]
+        self, survey: Survey, register: Register, finish: Callable[[Surveyed[Draft], Mapper], T]
     ) -> AsyncGenerator[T, None]:
-        for source in self._inputs:
+        for source, rules in self._inputs:
             async with AsyncExitStack() as stack:
                 reader = self._opened.get(source)
                 if reader is None:
-                    opening = open_reader(source, self._settings, counted=self._counts.get(source))
+                    opening = open_reader(source, rules.source, counted=self._counts.get(source))
                     reader = await stack.enter_async_context(opening)
-                number = await register(_describe(reader))
+                number = await register(_describe(reader, rules.profile))
                 self.names[number] = source.name
                 self.compressions[number] = reader.compression or ""
                 self._reading = reader
 
-                def sort(records: list[Record], number: int = number) -> T:
-                    return finish(survey.sort(self._map(records, number, survey)))
+                def sort(records: list[Record], number: int = number, mapper: Mapper = rules.mapper) -> T:
+                    return finish(survey.sort(_mapped(records, number, mapper, survey)), mapper)
 
                 async with aclosing(batches(reader, sort)) as sorted_batches:
                     async for batch in sorted_batches:
@@ -110,30 +109,35 @@ class Intake:
                 self._reading = None
                 self._bytes_before += reader.stamp.size if reader.stamp else 0
 
-    def _map(self, records: list[Record], number: int, survey: Survey) -> list[Draft | Known | Misfit]:
-        mapper = self._mapper
-        settled = survey.settled(number, records[0].line, records[-1].line)
-        if not settled:
-            return [mapper.map(record, number) for record in records]
-        return [
-            settled.get((record.line, mapper.mark(record.text))) or mapper.map(record, number) for record in records
-        ]
 
-    def _check_columns(self, reader: Reader) -> None:
-        if reader.columns is not None:
-            where = f"{reader.source.name}:{reader.header_line}"
-            if len(reader.columns) == 1:  # rarely meant
-                sign = "tab" if reader.delimiter == "\t" else reader.delimiter
-                where += f' (one column, with source.delimiter = "{sign}")'
-            self._mapper.check_columns(reader.columns, where)
+def _mapped(records: list[Record], number: int, mapper: Mapper, survey: Survey) -> list[Draft | Known | Misfit]:
+    settled = survey.settled(number, records[0].line, records[-1].line)
+    if not settled:
+        return [mapper.map(record, number) for record in records]
+    return [settled.get((record.line, mapper.mark(record.text))) or mapper.map(record, number) for record in records]
 
 
-def _describe(reader: Reader) -> SourceFile:
+def _check_columns(reader: Reader, rules: Rules) -> None:
+    if reader.columns is not None:
+        where = f"{reader.source.name}:{reader.header_line}"
+        if len(reader.columns) == 1:  # rarely meant
+            sign = "tab" if reader.delimiter == "\t" else reader.delimiter
+            where += f' (one column, with source.delimiter = "{sign}")'
+        rules.mapper.check_columns(reader.columns, where)
+
+
+def stored_path(path: Path) -> str:
+    """Return how the ledger calls a file."""
+    return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
+
+
+def _describe(reader: Reader, profile: str) -> SourceFile:
     path = reader.source.path
     return SourceFile(
-        "-" if path is None else os.fsencode(path.absolute()).decode("utf-8", "backslashreplace"),
+        "-" if path is None else stored_path(path),
         reader.format,
         reader.encoding,
         reader.delimiter,
         reader.header,
+        profile,
     )

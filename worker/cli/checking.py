@@ -16,18 +16,16 @@ from worker.cli.previewing import written
 from worker.cli.progressing import Progress
 from worker.cli.repairing import find_rows, refuse_no_folder
 from worker.cli.sifting import Findings
-from worker.cli.wiring import configure, mapper_of, open_lookups, spare_collector, tell
-from worker.config import Config
+from worker.cli.wiring import configure, open_lookups, spare_collector, tell
 from worker.errors import ConfigError
 from worker.headcount import Channels, Headcount
 from worker.intake import Intake
 from worker.ledger import SourceFile
 from worker.ledger.survey import Survey
-from worker.payload import Mapper
 from worker.rejects import Spool, Written, write_rejects
 from worker.report import printable
+from worker.rules import Ruled, asked, assign
 from worker.scratch import scratch
-from worker.source import Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +33,12 @@ class Wish:
     """What the command line asks of a check.
 
     show: how many of the rows that would be sent are printed, with their values, even when quiet. rejects: the folder
-    for the records that would be rejected.
+    for the records that would be rejected. profile: the one for all files.
     """
 
     show: int | None = None
     rejects: str | None = None
+    profile: str | None = None
     strict: bool = False
     quiet: bool = False
     json_wanted: bool = False
@@ -68,14 +67,15 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Path | N
     config = configure(config_file, ledger, {"source": {"strict": wish.strict or None}})
     path = config.ledger_path if config.ledger_path.exists() else None
     with open_lookups(config) as lookups:
-        mapper = mapper_of(config.settings, lookups)
-        inputs = find_rows(files, quiet=wish.quiet or wish.json_wanted)
-        lookups.load(mapper.asked())
+        found = find_rows(files, quiet=wish.quiet or wish.json_wanted)
+        inputs = assign(found, config.settings, lookups.tables, wish.profile)
+        lookups.load(asked(inputs))
         spare_collector()
-        read = anyio.run(_read, config, mapper, inputs, path, wish)
+        read = anyio.run(_read, inputs, path, wish)
     options = [
         *(["--config", str(config_file)] if config_file else []),
         *(["--ledger", str(ledger)] if ledger else []),
+        *(["--profile", wish.profile] if wish.profile is not None else []),
         *(["--strict"] if wish.strict else []),
     ]
     checked = Checked(
@@ -85,7 +85,6 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Path | N
         forecast(config.settings, read.findings.send, read.channels.number, datetime.now().astimezone()),
         time.monotonic() - began,
         (files, options),
-        config.settings.source.key,
         os.environ.get("TWILIO_ACCOUNT_SID"),
         path,
         wish.rejects,
@@ -108,20 +107,22 @@ def _print(checked: Checked, wish: Wish) -> None:
         tell(printable(text.rstrip()))
 
 
-async def _read(config: Config, mapper: Mapper, inputs: Sequence[Input], ledger: Path | None, wish: Wish) -> _Read:
+async def _read(inputs: Sequence[Ruled], ledger: Path | None, wish: Wish) -> _Read:
     numbers: dict[SourceFile, int] = {}
-
-    async def register(source: SourceFile) -> int:
-        return numbers.setdefault(source, -len(numbers) - 1)  # no number of the ledger's own
-
+    keys = {rules.profile: rules.source.key for _, rules in inputs}
     found = Findings(wish.show or 0)
     with scratch("the input's channels and rejected records") as connection:
         headcount = Headcount(connection)
         spool = Spool(connection) if wish.rejects is not None else None
-        progress = Progress(inputs, silent=wish.quiet or wish.json_wanted)
-        async with Intake(inputs, config.settings.source, mapper) as intake:
+        progress = Progress([source for source, _ in inputs], silent=wish.quiet or wish.json_wanted)
+        async with Intake(inputs) as intake:
             await intake.check_headers()
             with Survey(ledger, intake.names) as survey, progress:
+
+                async def register(source: SourceFile) -> int:
+                    # the ledger's own number makes what is done known at once; another one is none of its numbers
+                    return numbers.setdefault(source, survey.number_of(source) or -len(numbers) - 1)
+
                 async for batch in intake.drafts(survey, register):
                     found.take(batch, intake.names)
                     headcount.add(batch.send)
@@ -131,7 +132,13 @@ async def _read(config: Config, mapper: Mapper, inputs: Sequence[Input], ledger:
                         progress.show(intake.names[batch.source], sum(found.read.values()), intake.bytes_read)
         sources = {number: source for source, number in numbers.items()}
         files = [
-            File(intake.names[number], found.read.get(number, 0), source, intake.compressions[number])
+            File(
+                intake.names[number],
+                found.read.get(number, 0),
+                source,
+                intake.compressions[number],
+                keys[source.profile],
+            )
             for number, source in sources.items()
         ]
         rejected = write_rejects(Path(wish.rejects or ""), spool.rejects(), sources.__getitem__) if spool else []

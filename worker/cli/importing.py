@@ -14,14 +14,14 @@ from worker.cli.parameter import Window
 from worker.cli.repairing import find_rows
 from worker.cli.running import Job, run_job
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import LedgerChoice, mapper_of, open_lookups, spare_collector, tell
+from worker.cli.wiring import LedgerChoice, open_lookups, spare_collector, tell
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
 from worker.ledger import Why
 from worker.logs import configure
 from worker.model import Exit, State
-from worker.payload import Mapper
 from worker.report import as_json, as_text
+from worker.rules import asked, assign
 
 SWITCH_SECONDS = 0.0005
 """How long the reader's thread may keep the interpreter from the event loop; Python's own 5 ms makes timers late."""
@@ -33,25 +33,24 @@ def run_files(
     choice: LedgerChoice,
     window: Window,
     *,
+    profile: str | None,
     limit: int | None,
     quiet: bool,
     json_wanted: bool,
 ) -> int:
-    """Import files and print the account; returns the exit code.
+    """Import files and print the account; returns the exit code. profile: the one for all of them.
 
     Raises WorkerError for what stops it before anything is sent.
     """
     settings = config.settings
     credentials = read_credentials(os.environ)
     with open_lookups(config) as lookups:
-        mapper = mapper_of(settings, lookups)
-        inputs = find_rows(files, quiet=quiet or json_wanted)
-        lookups.load(mapper.asked())
+        inputs = assign(find_rows(files, quiet=quiet or json_wanted), settings, lookups.tables, profile)
+        lookups.load(asked(inputs))
         job = Job(
             "run",
             config,
             credentials,
-            mapper,
             choice,
             inputs,
             limit,
@@ -83,7 +82,6 @@ def work_on_ledger(
         command,
         config,
         read_credentials(os.environ),
-        Mapper(None),
         None,
         (),
         None,

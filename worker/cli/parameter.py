@@ -18,6 +18,7 @@ def flag(text: str, *names: str) -> Parameter:
     return Parameter(name=names or None, negative="", show_default=False, help=text)
 
 
+ProfileName = Annotated[str | None, Parameter(name="--profile", help="Read all files by this profile of the config.")]
 Quiet = Annotated[bool, flag("Print nothing when all is well.", "--quiet", "-q")]
 Strict = Annotated[bool, flag("Reject rows that have a warning.")]
 Json = Annotated[bool, flag("Print the result as one JSON object.", "--json")]

@@ -38,20 +38,21 @@ _NOTES = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One input as it was read. name: as it was given."""
+    """One input as it was read. name: as it was given. key: the template of its keys, "" for a digest."""
 
     name: str
     rows: int
     source: SourceFile
     compression: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
     """All that a check has to say.
 
-    words: of the command line, the files and then the options that a run needs too. key: the template, "" for a
-    digest. ledger: None when there is none. folder and written: where the rejects went, and what; None without.
+    words: of the command line, the files and then the options that a run needs too. ledger: None when there is none.
+    folder and written: where the rejects went, and what; None without.
     """
 
     findings: Findings
@@ -60,7 +61,6 @@ class Checked:
     forecast: Forecast
     seconds: float
     words: tuple[Sequence[str], Sequence[str]]
-    key: str
     account: str | None
     ledger: Path | None
     folder: str | None
@@ -83,7 +83,7 @@ def as_object(checked: Checked) -> dict[str, object]:
         "to_send": found.send,
         **{name: found.counts.get(name, 0) for name in NOT_SENT},
         "elapsed_seconds": round(checked.seconds, 3),
-        "files": [_file(file, checked.key) for file in checked.files],
+        "files": [_file(file) for file in checked.files],
         "channels": channels.number,
         "crowded": {
             "participants": CAP,
@@ -108,7 +108,7 @@ def as_object(checked: Checked) -> dict[str, object]:
     return told
 
 
-def _file(file: File, key: str) -> dict[str, object]:
+def _file(file: File) -> dict[str, object]:
     source = file.source
     return {
         "name": file.name,
@@ -117,7 +117,8 @@ def _file(file: File, key: str) -> dict[str, object]:
         "encoding": source.encoding,
         "delimiter": source.delimiter or None,
         "compression": file.compression or None,
-        "key": key or "digest",
+        "profile": source.profile or None,
+        "key": file.key or "digest",
     }
 
 
@@ -175,12 +176,13 @@ def _file_lines(checked: Checked) -> list[str]:
     names = [_clipped(_clean(shown(file.name)), _NAME) for file in files]
     facts = [
         (
+            f"profile {file.source.profile or '-'}" if any(one.source.profile for one in checked.files) else "",
             file.source.encoding,
             f"csv {_clean({chr(9): 'tab'}.get(file.source.delimiter, file.source.delimiter))}"
             if file.source.format == "csv"
             else "ndjson",
             file.compression,
-            f"key {_clean(checked.key) or 'digest'}",
+            f"key {_clean(file.key) or 'digest'}",
         )
         for file in files
     ]
@@ -189,7 +191,8 @@ def _file_lines(checked: Checked) -> list[str]:
     lines = []
     for file, name, told in zip(files, names, facts, strict=True):
         cells = "  ".join(f"{fact:<{wide}}" for fact, wide in zip(told, widths, strict=True) if wide)
-        lines.append(f"  {name:<{width}}{file.rows:>11,}  {cells}"[:_COLUMNS].rstrip())
+        line = f"  {name:<{width}}{file.rows:>11,}  {cells}".rstrip()
+        lines.append(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}…")
     if more := len(checked.files) - len(files):
         lines.append(f"  and {_counted(more, 'more file')}")
     return lines

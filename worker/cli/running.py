@@ -28,14 +28,13 @@ from worker.ledger.survey import Survey
 from worker.ledger.view import View
 from worker.logs import LogObserver
 from worker.model import Cause, Change, Exit, State, Tally
-from worker.payload import Mapper
 from worker.pipeline import Pipeline, handed_on
 from worker.reconcile import Reconciler
 from worker.report import Account, as_json, duration
 from worker.rowqueue import RowQueue
+from worker.rules import Ruled
 from worker.schedule import Hours, Schedule
 from worker.screen import Moment, News, show
-from worker.source import Input
 from worker.stopping import Stop, Thresholds, heed_signals, ignore_further
 from worker.submit import Submitter
 from worker.traffic import Traffic
@@ -48,9 +47,8 @@ class Job:
     command: str
     config: Config
     credentials: Credentials
-    mapper: Mapper
     choice: LedgerChoice | None
-    inputs: Sequence[Input]
+    inputs: Sequence[Ruled]
     limit: int | None
     earlier: Sequence[State]
     resend: bool
@@ -67,13 +65,12 @@ class Job:
 
 async def run_job(job: Job, api: Api) -> Account:
     """Count the input, open its ledger and do the job. Raises WorkerError for what stops it before anything is sent."""
-    settings = job.config.settings
-    async with Intake(job.inputs, settings.source, job.mapper) as intake:
+    async with Intake(job.inputs) as intake:
         input_rows = await intake.count()
         if job.choice is None:
             ledger = open_own_ledger(job.config, job.credentials)
         else:
-            ledger = obtain_ledger(job.config, job.credentials, job.mapper, job.choice)
+            ledger = obtain_ledger(job.config, job.credentials, job.inputs, job.choice)
         try:
             return await _Run(job, api, ledger, Tally(input_rows)).send(intake)
         finally:
@@ -265,7 +262,7 @@ class _Run:
             recorded=recorded,
             elapsed_seconds=elapsed,
             ledger=shown(str(self._ledger.path)),
-            inputs=sum(source.path is not None for source in self._job.inputs),
+            inputs=sum(source.path is not None for source, _ in self._job.inputs),
             last_request_at=_rfc3339(self._tally.last_request) if self._tally.last_request else None,
             causes=self._stop.causes,
             ledger_broke=self._ledger_broke,

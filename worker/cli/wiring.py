@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,17 @@ from typing import Any
 from yarl import URL
 
 from worker.cluster import Cluster
-from worker.config import Config, Settings, is_loopback, load
+from worker.config import Config, is_loopback, load
 from worker.credentials import Credentials
 from worker.errors import ConfigError, LedgerRefusedError
-from worker.ledger.binding import Binding, target_of
+from worker.intake import stored_path
+from worker.ledger.binding import Binding, Keys, target_of
 from worker.ledger.opening import create_ledger, open_ledger
 from worker.ledger.sqlite import SqliteLedger
 from worker.lookup import Lookups, Table
-from worker.payload import CANONICAL_VERSION, Mapper
+from worker.payload import CANONICAL_VERSION
 from worker.report import printable
+from worker.rules import Ruled
 
 _COLLECTED = 50_000
 """New objects before they are looked at. Python's own 700 are less than a batch has."""
@@ -57,12 +59,6 @@ def open_lookups(config: Config) -> Lookups:
     )
 
 
-def mapper_of(settings: Settings, lookups: Lookups) -> Mapper:
-    """Return what the settings make of records."""
-    source = settings.source
-    return Mapper(settings.mapping, source.key, maps=settings.map, lookups=lookups.tables, strict=source.strict)
-
-
 @dataclass(frozen=True, slots=True)
 class LedgerChoice:
     """What the flags say about the ledger."""
@@ -73,7 +69,9 @@ class LedgerChoice:
     accept_new_keys: bool = False
 
 
-def obtain_ledger(config: Config, credentials: Credentials, mapper: Mapper, choice: LedgerChoice) -> SqliteLedger:
+def obtain_ledger(
+    config: Config, credentials: Credentials, inputs: Sequence[Ruled], choice: LedgerChoice
+) -> SqliteLedger:
     """Open the ledger of this import, or make it when that was asked for; bind it to its target and keys.
 
     On loopback a missing ledger is made; elsewhere only by `--new-ledger`, or when a person at a terminal says yes.
@@ -94,7 +92,7 @@ def obtain_ledger(config: Config, credentials: Credentials, mapper: Mapper, choi
     ledger = open_ledger(path)
     try:
         ledger.bind(
-            binding_of(config, credentials, mapper),
+            binding_of(config, credentials, inputs),
             accept_target=choice.accept_target,
             accept_new_keys=choice.accept_new_keys,
         )
@@ -108,7 +106,7 @@ def open_own_ledger(config: Config, credentials: Credentials) -> SqliteLedger:
     """Open the ledger for a command that reads no input; it must exist, and be of this target."""
     ledger = open_ledger(config.ledger_path)
     try:
-        binding = binding_of(config, credentials, Mapper(None))
+        binding = binding_of(config, credentials, ())
         ledger.bind(binding, accept_target=False, accept_new_keys=False, target_only=True)
     except BaseException:
         ledger.close()
@@ -142,16 +140,16 @@ def placed(clusters: Iterable[Cluster]) -> list[Cluster]:
     return [one._replace(places=tuple((shown(path), line) for path, line in one.places)) for one in clusters]
 
 
-def binding_of(config: Config, credentials: Credentials, mapper: Mapper) -> Binding:
+def binding_of(config: Config, credentials: Credentials, inputs: Sequence[Ruled]) -> Binding:
     """Return what a ledger of this import belongs to."""
     url = URL(config.settings.api.url)
     host = url.host or ""
     return Binding(
         target=target_of(host, url.explicit_port, loopback=is_loopback(host)),
         account=credentials.account_sid,
-        key_template=mapper.key_template,
         canonical_version=CANONICAL_VERSION,
-        mapping=mapper.describe(),
+        keys={rules.profile: Keys(rules.mapper.key_template, rules.mapper.describe()) for _, rules in inputs},
+        inputs=[(stored_path(source.path), rules.profile) for source, rules in inputs if source.path],
     )
 
 

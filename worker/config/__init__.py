@@ -7,7 +7,18 @@ problem: a misspelt limit must not pass as the default.
 from worker.config.loading import Config, load
 from worker.config.notation import as_toml, as_toml_key
 from worker.config.origin import Setting, settings_of
-from worker.config.section import Doubt, FieldMapping, Limits, Lookup, Retry, Settings, Source, is_loopback, parse_rate
+from worker.config.section import (
+    Doubt,
+    FieldMapping,
+    Limits,
+    Lookup,
+    Profile,
+    Retry,
+    Settings,
+    Source,
+    is_loopback,
+    parse_rate,
+)
 
 __all__ = [
     "Config",
@@ -15,6 +26,7 @@ __all__ = [
     "FieldMapping",
     "Limits",
     "Lookup",
+    "Profile",
     "Retry",
     "Setting",
     "Settings",

@@ -22,7 +22,7 @@ from worker.errors import ConfigError
 
 CONFIG_VARIABLE = "FLEX_IMPORT_CONFIG"
 
-_FILE_ONLY = frozenset({"lookup"})
+_FILE_ONLY = frozenset({"lookup", "profile"})
 """Sections of sections whose names are the user's own: a variable's name has no case."""
 
 

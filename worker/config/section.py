@@ -209,6 +209,24 @@ class FieldMapping(_Section):
         return value
 
 
+class ProfileSource(_Section):
+    """What a profile has instead of the same key of [source]."""
+
+    format: Literal["auto", "csv", "ndjson"] | None = None
+    encoding: Annotated[str, AfterValidator(_known_encoding)] | None = None
+    delimiter: Annotated[str, AfterValidator(_one_character)] | None = None
+    key: str | None = None
+    allow_empty: bool | None = None
+
+
+class Profile(_Section):
+    """Rules for the inputs whose names fit; its [mapping] is instead of the whole other one."""
+
+    files: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    source: ProfileSource = ProfileSource()
+    mapping: FieldMapping | None = None
+
+
 class Ledger(_Section):
     """Where the results are kept."""
 
@@ -253,6 +271,7 @@ class Settings(BaseSettings):
     mapping: FieldMapping | None = None
     map: dict[str, dict[str, str]] = {}
     lookup: dict[str, Lookup] = {}
+    profile: dict[str, Profile] = {}
     ledger: Ledger = Ledger()
     stop: Stop = Stop()
     log: Log = Log()
@@ -264,3 +283,11 @@ class Settings(BaseSettings):
             if "." in name:  # which ends the name in a template
                 raise ValueError(f'the name "{name}" has a dot; choose another one')
         return lookups
+
+    @field_validator("profile")
+    @classmethod
+    def _can_be_shown(cls, profiles: dict[str, Profile]) -> dict[str, Profile]:
+        for name in profiles:
+            if not re.fullmatch("[A-Za-z0-9_-]+", name):
+                raise ValueError(f'the name "{name}" has more than letters, digits, _ and -; choose another one')
+        return profiles

@@ -14,13 +14,17 @@ from worker.model import Row, Settlement, State
 
 
 class SourceFile(NamedTuple):
-    """An input as it is read: with header and dialect, so that its records can be written back as they were."""
+    """An input as it is read: with header and dialect, so that its records can be written back as they were.
+
+    profile: whose rules it is read by; "" for those of none.
+    """
 
     path: str
     format: str
     encoding: str
     delimiter: str
     header: str
+    profile: str = ""
 
 
 @dataclass(frozen=True, slots=True)

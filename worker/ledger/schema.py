@@ -179,6 +179,10 @@ MIGRATIONS: tuple[str, ...] = (
         reason TEXT NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    -- by whose rules an input was read the last time; empty: by those of no profile
+    ALTER TABLE sources ADD COLUMN profile TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

@@ -32,7 +32,7 @@ from worker.ledger import (
     Waive,
     Why,
 )
-from worker.ledger.binding import TARGET_FIELDS, Binding, compare
+from worker.ledger.binding import TARGET_FIELDS, Binding, changed_profiles, compare, refuse_other_rules
 from worker.ledger.lock import Identity, Lock
 from worker.ledger.waiving import waive
 from worker.model import Created, Row, Settlement, State, state_of
@@ -81,6 +81,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 _DECISION = """
 INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, sid) VALUES (?, ?, ?, ?, ?, ?)
 """
+_UNDER_OTHERS = f"""
+SELECT profile, count(*) FROM rows JOIN sources ON sources.id = source_id
+WHERE path = ? AND profile <> ? AND state IN {_BARRIERS} GROUP BY profile
+"""
 _HELD = f"SELECT count(*) FILTER (WHERE state = 'created'), count(*) FROM rows WHERE state IN {_BARRIERS}"
 _REMEMBERED_CHANNELS = 10_000
 _IDENTITY_SECONDS = 0.2
@@ -121,11 +125,21 @@ class SqliteLedger:
         with _guarded(self._connection, self.path):
             known: dict[str, str] = dict(self._connection.execute("SELECT field, value FROM binding"))
             same = known.items() >= wanted.items()  # which spares counting millions of rows
-            done, kept = (0, 0) if same else self._connection.execute(_HELD).fetchone()
+            done, kept = (0, 0) if same else self._held(changed_profiles(known, wanted))
             changed = compare(
                 known, wanted, done, kept=kept, accept_target=accept_target, accept_new_keys=accept_new_keys
             )
+            if not accept_new_keys:
+                for path, profile in binding.inputs:
+                    for before, rows in self._connection.execute(_UNDER_OTHERS, (path, profile)).fetchall():
+                        refuse_other_rules(path, before, profile, rows, known=known, wanted=wanted)
             self._connection.executemany("INSERT OR REPLACE INTO binding VALUES (?, ?)", changed.items())
+
+    def _held(self, profiles: Sequence[str]) -> tuple[int, int]:
+        """Return the rows that are created, and those that must not be sent again; of these profiles, if any."""
+        among = f" AND source_id IN (SELECT id FROM sources WHERE profile IN ({', '.join('?' for _ in profiles)}))"
+        done, kept = self._connection.execute(_HELD + (among if profiles else ""), profiles).fetchone()
+        return done, kept
 
     def start_run(self, command: str) -> int:
         with _guarded(self._connection, self.path):
@@ -147,11 +161,12 @@ class SqliteLedger:
     def register(self, source: SourceFile) -> int:
         with _guarded(self._connection, self.path):
             self._connection.execute(
-                "INSERT OR IGNORE INTO sources (path, format, encoding, delimiter, header) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO sources (path, format, encoding, delimiter, header, profile) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET profile = excluded.profile WHERE profile <> excluded.profile",
                 source,
             )
             where = "path = ? AND format = ? AND encoding = ? AND delimiter = ? AND header = ?"
-            found: int = self._connection.execute(f"SELECT id FROM sources WHERE {where}", source).fetchone()[0]
+            found: int = self._connection.execute(f"SELECT id FROM sources WHERE {where}", source[:-1]).fetchone()[0]
             return found
 
     def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, assert_never
 
 from worker.errors import LedgerError
-from worker.ledger import Finding, Known, Standing, standing_of
+from worker.ledger import Finding, Known, SourceFile, Standing, standing_of
 from worker.ledger.census import Census, Seen, seen
 from worker.ledger.opening import open_readonly
 from worker.ledger.waiving import has_waivers, is_waived
@@ -74,6 +74,15 @@ class Survey:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def number_of(self, source: SourceFile) -> int | None:
+        """Return the number that an input has in the ledger; None when it has none. Raises LedgerError."""
+        if self._ledger is None:
+            return None
+        query = "SELECT id FROM sources WHERE (path, format, encoding, delimiter, header) = (?, ?, ?, ?, ?)"
+        with self._explained(), self._working:
+            found = self._ledger.execute(query, source[:-1]).fetchone()
+        return found and int(found[0])
 
     def settled(self, source: int, first_line: int, last_line: int) -> dict[tuple[int, int], Known]:
         """Return (line, mark) → what the ledger holds of the created and existed rows that were read there.

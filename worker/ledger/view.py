@@ -239,7 +239,7 @@ class View:
 
     def source(self, number: int) -> SourceFile:
         """Return an input that a row or a finding names."""
-        query = "SELECT path, format, encoding, delimiter, header FROM sources WHERE id = ?"
+        query = "SELECT path, format, encoding, delimiter, header, profile FROM sources WHERE id = ?"
         with self._reading() as connection:
             return SourceFile._make(connection.execute(query, (number,)).fetchone())
 

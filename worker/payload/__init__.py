@@ -46,7 +46,7 @@ class Mapper:
     """Turns records into drafts by a mapping and a key template.
 
     maps, lookups: those that templates may use; lookups may be loaded later. strict: whether what is unusual is an
-    error of its row, not a warning.
+    error of its row, not a warning. key_at, mapping_at: the key paths of both, for messages.
     Raises ConfigError, naming the key path, for a template that cannot be parsed.
     """
 
@@ -58,20 +58,24 @@ class Mapper:
         maps: Maps | None = None,
         lookups: Lookups | None = None,
         strict: bool = False,
+        key_at: str = "source.key",
+        mapping_at: str = "mapping",
     ) -> None:
+        self._key_at, self._mapping_at = key_at, mapping_at
         self._lookups = lookups or {}
         self._explicit = mapping is not None
         read = partial(parse, maps=maps, lookups=lookups)
-        self._key = read(key, "source.key") if key else None
+        self._key = read(key, key_at) if key else None
         if self._key and not self._key.columns:
-            raise ConfigError("source.key: reads no column, so that all rows would be one; write a column in braces")
+            raise ConfigError(f"{key_at}: reads no column, so that all rows would be one; write a column in braces")
         self._templates: dict[str, Template | dict[str, Template]] = {}
         for field in FIELDS:
             given = getattr(mapping, field, None)
+            path = f"{mapping_at}.{field}"
             if isinstance(given, str):
-                self._templates[field] = _whole(field, read(given, f"mapping.{field}"))
+                self._templates[field] = _whole(field, path, read(given, path))
             elif given is not None:
-                self._templates[field] = {name: read(given[name], f"mapping.{field}.{name}") for name in given}
+                self._templates[field] = {name: read(given[name], f"{path}.{name}") for name in given}
         self._strict = strict
         self._shapes = Shapes(self._key.columns if self._key else ())
         readers = [(field, reader_of(field, self._templates.get(field), self._shapes)) for field in FIELDS]
@@ -100,7 +104,7 @@ class Mapper:
         """Return key path → template, or → a value map or a lookup in use, for everything that shapes a request: what
         a digest key depends on.
         """  # noqa: D205 - the rule is one sentence
-        templates = dict(self._paths())
+        templates = dict(self._paths("mapping"))  # wherever they stand
         return {path: template.source for path, template in templates.items()} | self._described(templates.values())
 
     def _described(self, templates: Iterable[Template]) -> dict[str, str]:
@@ -110,8 +114,8 @@ class Mapper:
     def asked(self) -> dict[str, dict[str, str]]:
         """Return what is asked of lookups: name → column → the key path of the template that asks for it."""
         found: dict[str, dict[str, str]] = {}
-        templates = [("source.key", self._key)] if self._key else []
-        for path, template in (*templates, *self._paths()):
+        templates = [(self._key_at, self._key)] if self._key else []
+        for path, template in (*templates, *self._paths(self._mapping_at)):
             for name, column in filter(None, (step.asked for step in template.filters)):
                 found.setdefault(name, {}).setdefault(column, path)
         return found
@@ -132,7 +136,7 @@ class Mapper:
         if missing:
             raise ConfigError(
                 f'{where}: there is no column "{missing[0]}"{_hint(missing[0], present)}; '
-                f"rename it, or say in [mapping] which column is the {missing[0]}"
+                f"rename it, or say in [{self._mapping_at}] which column is the {missing[0]}"
             )
         if not self._explicit:
             self._refuse_unknown(present, where)
@@ -143,21 +147,21 @@ class Mapper:
             if not is_field(column) and column not in keys:
                 raise ConfigError(
                     f'{where}: column "{column}" is no field of a participant{_hint(column, FIELDS)}; rename it, '
-                    "remove it, or write a [mapping]: with one, columns that it does not name are ignored"
+                    f"remove it, or write a [{self._mapping_at}]: with one, columns that it does not name are ignored"
                 )
 
     def _wanted(self) -> Iterator[tuple[str, str]]:
         if self._key:
-            yield from (("source.key", column) for column in self._key.columns)
-        for path, template in self._paths():
+            yield from ((self._key_at, column) for column in self._key.columns)
+        for path, template in self._paths(self._mapping_at):
             yield from ((path, column) for column in template.columns)
 
-    def _paths(self) -> Iterator[tuple[str, Template]]:
+    def _paths(self, root: str) -> Iterator[tuple[str, Template]]:
         for field, template in self._templates.items():
             if isinstance(template, Template):
-                yield f"mapping.{field}", template
+                yield f"{root}.{field}", template
             else:
-                yield from ((f"mapping.{field}.{name}", part) for name, part in template.items())
+                yield from ((f"{root}.{field}.{name}", part) for name, part in template.items())
 
     def map(self, record: Record, source: int) -> Draft | Misfit:
         """Return what a record of this source would send, or a misfit with every field's error."""
@@ -286,12 +290,12 @@ def _text_of(source: Document) -> str:
     return source if isinstance(source, str) else document.write(source)
 
 
-def _whole(field: str, template: Template) -> Template:
+def _whole(field: str, path: str, template: Template) -> Template:
     """Refuse to build JSON text around a column: a quotation mark in the data would break it, or change its meaning."""
     if field in JSON_FIELDS and len(template.pieces) > 1 and template.columns:
         raise ConfigError(
-            f"mapping.{field}: JSON cannot be put together from text and columns; name one column that holds it, or "
-            f'write a table: [mapping.{field}] address = "{{email}}"'
+            f"{path}: JSON cannot be put together from text and columns; name one column that holds it, or "
+            f'write a table: [{path}] address = "{{email}}"'
         )
     return template
 

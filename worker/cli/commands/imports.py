@@ -14,6 +14,7 @@ from worker.cli.parameter import (
     Files,
     Json,
     LedgerFile,
+    ProfileName,
     Quiet,
     Rate,
     Strict,
@@ -64,6 +65,7 @@ def check(
     rejects: Annotated[
         str | None, Parameter(help="A folder for the records that would be rejected, to repair.")
     ] = None,
+    profile: ProfileName = None,
     strict: Strict = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -75,7 +77,7 @@ def check(
     from worker.cli.checking import Wish, check_files
 
     folder = None if rejects is None else typed([rejects])[0]
-    return check_files(typed(files), config, ledger, Wish(show, folder, strict, quiet, json))
+    return check_files(typed(files), config, ledger, Wish(show, folder, profile, strict, quiet, json))
 
 
 @app.command(group=IMPORT)
@@ -88,6 +90,7 @@ def run(
     rate: Rate = None,
     concurrency: Concurrency = None,
     limit: Annotated[int | None, Parameter(help="Stop after sending this many rows.")] = None,
+    profile: ProfileName = None,
     strict: Strict = False,
     base_url: BaseUrl = None,
     new_ledger: Annotated[bool, flag("Make the ledger; refused when there is one.")] = False,
@@ -117,7 +120,9 @@ def run(
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit: {limit} is no number of rows to send; it must be at least 1")
     choice = LedgerChoice(new_ledger, yes, accept_target, accept_new_keys)
-    return run_files(typed(files), settings, choice, window, limit=limit, quiet=quiet, json_wanted=json)
+    return run_files(
+        typed(files), settings, choice, window, profile=profile, limit=limit, quiet=quiet, json_wanted=json
+    )
 
 
 @app.command(group=IMPORT)
