@@ -389,7 +389,7 @@ def test_what_is_asked_of_lookups_is_known_before_they_are_read() -> None:
 
 
 def test_parts_that_a_lookup_refuses_are_refused_together() -> None:
-    """Each with its sentence; places that they share come once."""
+    """What a column's value breaks in several fields is said once, and its places, too."""
     mapping = FieldMapping(
         interaction_sid=KD,
         channel_sid="{a | lookup:ids.uo}",
@@ -400,12 +400,8 @@ def test_parts_that_a_lookup_refuses_are_refused_together() -> None:
     assert isinstance(made, Misfit)
     twice, absent = "has twice, with different values", "does not have"
     assert made.problem.reason.split("; ") == [
-        f'{path}: column "{column}" has a value that lookup.ids {says}'
-        for path, column, says in (
-            ("channel_sid", "a", twice),
-            ("media_properties.x", "a", twice),
-            ("media_properties.z", "b", absent),
-        )
+        f'channel_sid and media_properties.x: column "a" has a value that lookup.ids {twice}',
+        f'media_properties.z: column "b" has a value that lookup.ids {absent}',
     ]
     assert made.problem.detail == "ids.csv:3 and ids.csv:4"
 

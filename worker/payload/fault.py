@@ -46,9 +46,22 @@ class UnfitError(Exception):
     @property
     def problem(self) -> Problem:
         """What is said of the record."""
-        reason = "; ".join(fault.sentence for fault in self.faults)
+        reason = "; ".join(_sentences(self.faults))
         shown = "; ".join(dict.fromkeys(fault.shown for fault in self.faults if fault.shown))
         return Problem(self.code, reason, shown or None)
+
+
+def _sentences(faults: Sequence[Fault]) -> list[str]:
+    """Return what is wrong; what a column's value breaks in several fields is said once."""
+    paths: dict[str, list[str]] = {}
+    for fault in faults:
+        paths.setdefault(fault.rule if fault.rule.startswith("column ") else fault.sentence, []).append(fault.path)
+    return [f"{_listed(named)}: {rule}" if rule.startswith("column ") else rule for rule, named in paths.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def mask(text: str) -> str:
