@@ -17,10 +17,12 @@ _SHAPES = 256
 class Shape(NamedTuple):
     """What is known about records with the same columns. strangers: those that no field knows.
 
-    parts: JSON field → its dotted columns, each with the path that it stands for. flat: JSON fields without deep paths.
+    absent: JSON fields without a column. parts: JSON field → its dotted columns, each with the path that it stands for.
+    flat: JSON fields without deep paths.
     """
 
     strangers: tuple[str, ...]
+    absent: frozenset[str]
     parts: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]
     flat: Mapping[str, tuple[tuple[str, str], ...]]
 
@@ -31,7 +33,7 @@ class Shapes:
     def __init__(self, keys: tuple[str, ...]) -> None:
         self._keys = frozenset(keys)
         self._known: dict[tuple[str, ...], Shape] = {}
-        self._last: tuple[Mapping[str, Any] | None, Shape] = (None, Shape((), {}, {}))
+        self._last: tuple[Mapping[str, Any] | None, Shape] = (None, Shape((), frozenset(), {}, {}))
 
     def of(self, values: Mapping[str, Any]) -> Shape:
         """Return the shape of a record."""
@@ -63,7 +65,8 @@ class Shapes:
             for field, found in parts.items()
             if all(len(path) == 1 for _, path in found)
         }
-        return Shape(strangers, parts, flat)
+        absent = frozenset(field for field in JSON_FIELDS if field not in columns and not parts[field])
+        return Shape(strangers, absent, parts, flat)
 
 
 def is_field(column: str) -> bool:
@@ -105,8 +108,10 @@ def _assembled(field: str, parts: Mapping[str, Template]) -> Read:
 
 def _nested(field: str, shapes: Shapes) -> Read:
     def read(values: Mapping[str, Any]) -> Any:
-        whole = values.get(field)
         shape = shapes.of(values)
+        if field in shape.absent:
+            return None
+        whole = values.get(field)
         document: dict[str, Any]
         if (flat := shape.flat.get(field)) is not None:
             document = {name: value for column, name in flat if (value := values[column]) is not None and value != ""}
