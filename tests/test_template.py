@@ -128,6 +128,41 @@ def test_any_template_renders_to_its_pieces_one_after_the_other(pieces: list[tup
     assert parse(template, "source.key").render(values) == expected
 
 
+NESTED = {
+    "who": {"name": "Ada", "mails": [{"at": "a@example.com"}, {"at": "b@example.com"}], "level": 3, "no": None},
+    "who.name": "a column of this very name",
+    "list": ["x", "y"],
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("{who.level}", 3),
+        ("{who.level | trim}", "3"),
+        ("{who.mails.1.at}", "b@example.com"),
+        ("<{who.mails.0.at}>", "<a@example.com>"),
+        ("{who.name}", "a column of this very name"),
+        ("{who.mails}", [{"at": "a@example.com"}, {"at": "b@example.com"}]),
+        ("{list.1}", "y"),
+        ("{list.2}", None),
+        ("{list.-1}", None),
+        ("{list.99999999999999999999}", None),
+        ("{list.x}", None),
+        ("{list.0.x}", None),
+        ("{who.no.x}", None),
+        ("{who.nobody}", None),
+        ("{nobody.x}", None),
+        ("{who..name}", None),
+    ],
+)
+def test_dots_lead_into_nested_values(template: str, value: object) -> None:
+    """Where there is no column of the whole name; a number is a place in a list, from 0."""
+    parsed = parse(template, "mapping.type")
+    assert parsed.value(NESTED) == value
+    assert parsed.fill(NESTED) == (("", list(parsed.columns)) if value is None else (parsed.render(NESTED), []))
+
+
 @pytest.mark.parametrize(
     ("template", "source"),
     [

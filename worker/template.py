@@ -23,19 +23,25 @@ _BROKEN = re.compile(rf"\{{{_EXPRESSION}(?=[^{{}}])")
 _BEGINNING = re.compile(_COLUMN)
 _FURTHER = re.compile(rf"([|:])({_WORD})")
 
+_LONG_NUMBER = 10
+"""Digits of a place in a list that no list has."""
+
 
 @dataclass(frozen=True)
 class Expression:
     """A column and the filters that its text passes, in order.
 
-    read: what comes out of the last filter, for one record; raises UnknownValueError.
+    find: the column's own value, for one record; None when there is none. read: what comes out of the last filter;
+    raises UnknownValueError.
     """
 
     column: str
     filters: tuple[Filter, ...] = ()
+    find: Callable[[Mapping[str, Any]], Any] = field(init=False, compare=False, repr=False)
     read: Callable[[Mapping[str, Any]], str] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "find", _finder(self.column))
         object.__setattr__(self, "read", self._reader())
 
     @property
@@ -50,10 +56,10 @@ class Expression:
         return text
 
     def _reader(self) -> Callable[[Mapping[str, Any]], str]:
-        column, steps = self.column, tuple(step.apply for step in self.filters)
+        find, steps = self.find, tuple(step.apply for step in self.filters)
 
         def read(values: Mapping[str, Any]) -> str:
-            value = values.get(column)
+            value = find(values)
             text = value if isinstance(value, str) else as_text(value)
             for step in steps:
                 text = step(text)
@@ -110,7 +116,7 @@ class Template:
             if isinstance(piece, str):
                 parts.append(piece)
                 continue
-            part = piece.apply(as_text(values.get(piece.column)).strip()).strip()
+            part = piece.apply(as_text(piece.find(values)).strip()).strip()
             if not part:
                 empty.append(piece.column)
             parts.append(part)
@@ -141,10 +147,10 @@ class Template:
     def _lone_value(self) -> Callable[[Mapping[str, Any]], Any] | None:
         if len(self.pieces) != 1 or isinstance(self.pieces[0], str) or self.pieces[0].filters:
             return None  # filters make text of any value
-        column = self.pieces[0].column
+        find = self.pieces[0].find
 
         def value(values: Mapping[str, Any]) -> Any:
-            found = values.get(column)
+            found = find(values)
             return None if found == "" else found
 
         return value
@@ -167,6 +173,28 @@ def parse(text: str, where: str, *, maps: Maps | None = None, lookups: Lookups |
         else:
             pieces.append(piece)
     return Template(tuple(pieces))
+
+
+def _finder(column: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Return what finds a column: by its name, or, with dots in it, by a path into a JSON value."""
+    if "." not in column:
+        return lambda values: values.get(column)
+    steps = column.split(".")
+
+    def find(values: Mapping[str, Any]) -> Any:
+        if column in values:
+            return values[column]
+        found: Any = values
+        for step in steps:
+            if isinstance(found, list):
+                found = found[int(step)] if step.isdecimal() and len(step) < _LONG_NUMBER and int(step) < len(found) else None
+            elif isinstance(found, Mapping):
+                found = found.get(step)
+            else:
+                return None
+        return found
+
+    return find
 
 
 def as_text(value: Any) -> str:

@@ -194,7 +194,7 @@ class Mapper:
         if empty:
             raise UnfitError([Fault("source.key", f"{' and '.join(dict.fromkeys(empty))} empty")], "key_empty")
         if "E+" in key or "e+" in key:  # other rows have got the same key by the same damage
-            texts = {column: as_text(values.get(column)).strip() for column in template.columns}
+            texts = {one.column: as_text(one.find(values)).strip() for one in template.expressions}
             damaged = [column for column, text in texts.items() if is_excel_number(text)]
             if damaged:
                 where = " and ".join(f'column "{column}"' for column in damaged)
