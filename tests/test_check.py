@@ -115,7 +115,7 @@ Plan   account AC…1111 at flex-api.twilio.com, times in Europe/London
 Doubt  baseline off: a lost answer in a channel that already has participants
        waits for a person. doubt.baseline=true: 1 request, 0.1 s at 15/s
 
-Next   flex-import check a.csv --rejects fix/    those 7, to repair
+Next   flex-import check a.csv --rejects fix/    the 7 to repair
        flex-import run a.csv --wait              send the 110
 exit 1: 7 rows would be rejected
 """
@@ -406,7 +406,7 @@ async def test_what_the_service_rejected_earlier_is_told_apart(tmp_path: Path) -
         await flex_import("run", "a.csv", "--base-url", base_url, "--rate", "inf", cwd=tmp_path, env=HOLDING)
     ended = await flex_import("check", "a.csv", cwd=tmp_path)
     assert "  rejected                2  in 1 group; 1 by the API, in earlier runs\n" in ended.out
-    assert "those 1, to repair" in ended.out
+    assert "the 1 to repair" in ended.out
 
 
 # ---- --rejects ------------------------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ async def test_rejects_are_what_an_export_after_a_run_would_write(folder: Path) 
     assert written == exported
     assert "        7 rows  my fix/a.csv   of a.csv\n" in ended.out
     assert "\n\nRepair  these records; what is wrong with each stands beside them, in *.reasons.csv\n\n" in ended.out
-    assert "\nNext   flex-import run 'my fix'/*.csv 'my fix'/*.ndjson    those 10, repaired\n" in ended.out
+    assert "\nNext   flex-import run 'my fix'/*.csv 'my fix'/*.ndjson    the 10, repaired\n" in ended.out
     assert "to repair" not in ended.out
 
 

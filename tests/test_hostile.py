@@ -29,7 +29,6 @@ from tests.samples_of import row, sid
 from worker.api import Api
 from worker.cli import call
 from worker.emulator import Answer, Emulator, serve
-from worker.ledger import Known
 from worker.ledger.opening import create_ledger
 from worker.ledger.survey import Survey
 from worker.model import Draft, Misfit, NotSent, Reply
@@ -417,14 +416,14 @@ async def test_an_interrupt_of_a_check_is_no_crash(tmp_path: Path) -> None:
     assert ended == [Ended(130, "", "stopped by SIGINT\n")] * 5
 
 
-class Held(list[Draft | Known | Misfit]):
+class Held(list[Draft | Misfit]):
     """A batch whose sorting takes until the survey is closed, if that is possible at all."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
         self.closed = threading.Event()
 
-    def __iter__(self) -> Iterator[Draft | Known | Misfit]:
+    def __iter__(self) -> Iterator[Draft | Misfit]:
         """Wait for the end of what is sorted."""
         self.begun.set()
         self.closed.wait(0.2)

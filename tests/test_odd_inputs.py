@@ -204,9 +204,8 @@ CASES: dict[str, Case] = {
     "too many fields": reads("fields", "k,v\n1,a,x\n2,b\n", bad(2, "has 3 fields, the header has 2"), B),
     "a footer": reads("fields", PLAIN + "(2 rows)\n", A, B, bad(4, "has 1 field, the header has 2")),
     "an end-of-file mark of DOS": reads("fields", PLAIN + "\x1a", A, B, bad(4, "has 1 field, the header has 2")),
-    "a line of delimiters only": reads(
-        "no-key", "k,v\n,\n2,b\n", (2, "key_empty", "source.key: k empty; media_properties: is missing"), B
-    ),
+    "no key": reads("no-key", "k,v\n,a\n2,b\n", (2, "key_empty", "source.key: k empty"), B),
+    "a line of delimiters only": reads("blank", 'k,v\n1,a\n,\n"",\n,,,\n""\n2,b\n,\n', A, (7, "2", "b")),
     "delimiters at the end of records only": reads(
         "fields",
         "k,v\n1,a,\n2,b\n",

@@ -16,7 +16,7 @@ from tests.ledger_contract import SOURCE, Desk, bring_to
 from tests.samples_of import draft_of, row
 from tests.test_ledger_sqlite import SqlitePlace
 from worker.errors import LedgerError, LedgerRefusedError
-from worker.ledger import Finding, Known, Waive, Why
+from worker.ledger import Finding, Waive, Why
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.survey import Survey, Surveyed
 from worker.model import Draft, Misfit, Problem, State
@@ -265,8 +265,8 @@ def test_a_survey_is_not_closed_under_a_thread_that_sorts(place: SqlitePlace, de
     entered, leave = threading.Event(), threading.Event()
     results: list[Surveyed[Draft]] = []
 
-    class Held(list[Draft | Known | Misfit]):
-        def __iter__(self) -> Iterator[Draft | Known | Misfit]:
+    class Held(list[Draft | Misfit]):
+        def __iter__(self) -> Iterator[Draft | Misfit]:
             entered.set()
             assert leave.wait(10)
             return super().__iter__()

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from worker.ledger import Known, SourceFile
-from worker.ledger.survey import Survey, Surveyed
+from worker.ledger import SourceFile
+from worker.ledger.survey import Met, Survey, Surveyed
 from worker.model import Draft, Misfit, Record, Row
 from worker.payload import Mapper, ready
 from worker.rules import Ruled, Rules
@@ -101,7 +101,7 @@ class Intake:
                 self._reading = reader
 
                 def sort(records: list[Record], number: int = number, mapper: Mapper = rules.mapper) -> T:
-                    return finish(survey.sort(_mapped(records, number, mapper, survey)), mapper)
+                    return finish(_sorted(records, number, mapper, survey), mapper)
 
                 async with aclosing(batches(reader, sort)) as sorted_batches:
                     async for batch in sorted_batches:
@@ -110,11 +110,19 @@ class Intake:
                 self._bytes_before += reader.stamp.size if reader.stamp else 0
 
 
-def _mapped(records: list[Record], number: int, mapper: Mapper, survey: Survey) -> list[Draft | Known | Misfit]:
+def _sorted(records: list[Record], number: int, mapper: Mapper, survey: Survey) -> Surveyed[Draft]:
     settled = survey.settled(number, records[0].line, records[-1].line)
     if not settled:
-        return [mapper.map(record, number) for record in records]
-    return [settled.get((record.line, mapper.mark(record.text))) or mapper.map(record, number) for record in records]
+        return survey.sort([mapper.map(record, number) for record in records])
+    rows: list[int] = []
+    others: list[Draft | Misfit] = []
+    for record in records:
+        row = settled.get((record.line, mapper.mark(record.text)))
+        if row is None:
+            others.append(mapper.map(record, number))
+        else:
+            rows.append(row)
+    return survey.sort(others, Met(number, records[-1].line, rows) if rows else None)
 
 
 def _check_columns(reader: Reader, rules: Rules) -> None:

@@ -187,7 +187,8 @@ def _finder(column: str) -> Callable[[Mapping[str, Any]], Any]:
         found: Any = values
         for step in steps:
             if isinstance(found, list):
-                found = found[int(step)] if step.isdecimal() and len(step) < _LONG_NUMBER and int(step) < len(found) else None
+                place = int(step) if step.isdecimal() and len(step) < _LONG_NUMBER else len(found)
+                found = found[place] if place < len(found) else None
             elif isinstance(found, Mapping):
                 found = found.get(step)
             else:

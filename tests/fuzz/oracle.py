@@ -109,23 +109,24 @@ def _examine_texts(example: Example, reader: Reader, records: list[Record]) -> N
     spoken = [(reader.header_line, reader.header)] if reader.header else []
     for line, told in spoken + [(record.line, record.text) for record in records]:
         assert line - 1 >= place, f"line {line} is not behind the one before"
-        _assert_blank(lines[place : line - 1])
+        _assert_blank(lines[place : line - 1], reader)
         place = line - 1
         size = 0
         while size < len(told):
             size += len(lines[place])
             place += 1
         assert "".join(lines[line - 1 : place]) == told, f"line {line} is not what stands there"
-    _assert_blank(lines[place:])
+    _assert_blank(lines[place:], reader)
 
 
 def _lines(text: str, *, universal: bool) -> Iterable[str]:
     return io.StringIO(text, newline="" if universal else "\n")
 
 
-def _assert_blank(lines: Iterable[str]) -> None:
+def _assert_blank(lines: Iterable[str], reader: Reader) -> None:
+    empty = f'"{reader.delimiter}' if reader.format == "csv" else ""
     for line in lines:
-        assert not line.strip(" \t\r\n"), f"lost: {line!r}"
+        assert not line.strip(f" \t\r\n{empty}"), f"lost: {line!r}"
 
 
 def _examine_rows(mapper: Mapper, reader: Reader, records: list[Record]) -> str:

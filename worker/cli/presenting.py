@@ -1,5 +1,6 @@
 """What `check` prints: one screen of 80 columns that ends with what to type next, or the same as an object."""
 
+import re
 import shlex
 import textwrap
 from collections.abc import Sequence
@@ -248,6 +249,8 @@ def _parted(code: str, reason: str, group: Group) -> tuple[str, str]:
         field, colon, problem = (first if others else reason).partition(": ")
         if not colon:
             field, problem = _WHOLE["malformed"], reason
+    field, *more = re.split(", | and ", field)  # one value may break several fields
+    field += f" +{len(more)}" if more else ""
     field, problem = _clean(field), _clean(problem) + (f"; +{others} more" if others else "")
     if group.detail:
         problem += f" ({_clean(group.detail)})"
@@ -297,9 +300,9 @@ def _commands(checked: Checked) -> list[tuple[str, str]]:
     if checked.written:
         patterns = patterns_of(checked.folder or "", checked.written)
         given = " ".join([patterns, *map(shlex.quote, options)])
-        commands.append((f"flex-import run {given}", f"those {here:,}, repaired"))
+        commands.append((f"flex-import run {given}", f"the {here:,}, repaired"))
     elif here:
-        commands.append((f"flex-import check {typed} --rejects fix/", f"those {here:,}, to repair"))
+        commands.append((f"flex-import check {typed} --rejects fix/", f"the {here:,} to repair"))
     if found.send:
         wait = " --wait" if checked.forecast.settings.limits.timetable else ""
         commands.append((f"flex-import run {typed}{wait}", f"send the {found.send:,}"))

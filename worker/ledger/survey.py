@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Self, TypeVar, assert_never
+from typing import Generic, NamedTuple, Self, TypeVar, assert_never
 
 from worker.errors import LedgerError
 from worker.ledger import Finding, Known, SourceFile, Standing, standing_of
@@ -21,12 +21,20 @@ from worker.ledger.waiving import has_waivers, is_waived
 from worker.model import Draft, Misfit, State
 
 _SETTLED = """
-SELECT line, mark, key, fingerprint, state FROM rows
+SELECT line, mark, id FROM rows
 WHERE source_id = ? AND line BETWEEN ? AND ? AND state IN ('created', 'existed') AND mark <> 0
 """
 
 
 T = TypeVar("T")
+
+
+class Met(NamedTuple):
+    """Records of a batch that are known to be done by their marks. rows: their numbers in the ledger."""
+
+    source: int
+    last_line: int
+    rows: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -58,6 +66,7 @@ class Survey:
         self._hand_on = hand_on
         self._ledger = open_readonly(ledger) if ledger else None
         self._census = Census()
+        self._met = bytearray()  # a bit for each row of the ledger
         self._waivers = self._ledger if self._ledger and has_waivers(self._ledger) else None
 
     def close(self) -> None:
@@ -84,28 +93,27 @@ class Survey:
             found = self._ledger.execute(query, source[:-1]).fetchone()
         return found and int(found[0])
 
-    def settled(self, source: int, first_line: int, last_line: int) -> dict[tuple[int, int], Known]:
-        """Return (line, mark) → what the ledger holds of the created and existed rows that were read there.
+    def settled(self, source: int, first_line: int, last_line: int) -> dict[tuple[int, int], int]:
+        """Return (line, mark) → the number in the ledger of the created and existed rows that were read there.
 
         A record of this mark is the one that was sent: it need not be mapped to be known. Raises LedgerError.
         """
         if self._ledger is None:
             return {}
         with self._explained(), self._working:
-            return {
-                (line, mark): Known(key, fingerprint, State(state), source, line)
-                for line, mark, key, fingerprint, state in self._ledger.execute(
-                    _SETTLED, (source, first_line, last_line)
-                )
-            }
+            found = self._ledger.execute(_SETTLED, (source, first_line, last_line))
+            return {(line, mark): number for line, mark, number in found}
 
-    def sort(self, batch: Sequence[Draft | Known | Misfit]) -> Surveyed[Draft]:
-        """Return the batch, sorted; what `settled` knows counts as already done.
+    def sort(self, batch: Sequence[Draft | Misfit], met: Met | None = None) -> Surveyed[Draft]:
+        """Return the batch, sorted. met: those of its records that `settled` knows; they count as already done.
 
         Raises LedgerError when the ledger, or the disk for the keys, gives out.
         """
         with self._explained(), self._working:
-            return self._sort(batch)
+            surveyed = Surveyed[Draft]()
+            if met:
+                self._meet(met, surveyed)
+            return self._sort(batch, surveyed)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -117,31 +125,47 @@ class Survey:
                 "(the folder for temporary files is $SQLITE_TMPDIR, $TMPDIR or /var/tmp)"
             ) from exc
 
-    def _sort(self, batch: Sequence[Draft | Known | Misfit]) -> Surveyed[Draft]:
-        surveyed = Surveyed[Draft](read=len(batch))
+    def _meet(self, met: Met, surveyed: Surveyed[Draft]) -> None:
+        source, last_line, rows = met
+        bits = self._met
+        bits.extend(bytes(max(0, (max(rows) >> 3) + 1 - len(bits))))
+        for number in rows:
+            bits[number >> 3] |= 1 << (number & 7)
+        surveyed.source, surveyed.last_line, surveyed.read = source, last_line, len(rows)
+        surveyed.counts[Standing.ALREADY_DONE.value] = len(rows)
+
+    def _was_met(self, number: int) -> bool:
+        return number >> 3 < len(self._met) and bool(self._met[number >> 3] & 1 << (number & 7))
+
+    def _sort(self, batch: Sequence[Draft | Misfit], surveyed: Surveyed[Draft]) -> Surveyed[Draft]:
+        surveyed.read += len(batch)
         if batch:
-            surveyed.source, surveyed.last_line = batch[-1].source, batch[-1].line
-        first = self._census.enter([seen(*_place_of(item)) for item in batch if not isinstance(item, Misfit)])
-        known = self._known({item.key for item in batch if isinstance(item, Draft)})
+            surveyed.source, surveyed.last_line = batch[-1].source, max(batch[-1].line, surveyed.last_line)
+        drafts = [item for item in batch if isinstance(item, Draft)]
+        first = self._census.enter([seen(*_place_of(item)) for item in drafts])
+        known = self._known({item.key for item in drafts})
         for item in batch:
             if isinstance(item, Misfit):
                 self._unfit(item, surveyed)
             elif first and (earlier := first[seen(*_place_of(item)).name])[2:] != (item.source, item.line):
                 self._repeated(item, earlier, surveyed)
-            elif isinstance(item, Known):
-                surveyed.count(Standing.ALREADY_DONE.value)
             else:
-                self._place(item, known.get(item.key), surveyed)
+                number, before = known.get(item.key, (0, None))
+                if before and self._was_met(number):
+                    self._repeated(item, Seen(b"", before.fingerprint, before.source, before.line), surveyed)
+                else:
+                    self._place(item, before, surveyed)
         return surveyed
 
-    def _known(self, keys: Collection[str]) -> dict[str, Known]:
+    def _known(self, keys: Collection[str]) -> dict[str, tuple[int, Known]]:
+        """Return key → its number in the ledger, and what is known about it."""
         if self._ledger is None or not keys:
             return {}
         marks = ",".join("?" for _ in keys)
-        query = f"SELECT key, fingerprint, state, source_id, line FROM rows WHERE key IN ({marks})"
+        query = f"SELECT id, key, fingerprint, state, source_id, line FROM rows WHERE key IN ({marks})"
         return {
-            key: Known(key, fingerprint, State(state), source, line)
-            for key, fingerprint, state, source, line in self._ledger.execute(query, tuple(keys))
+            key: (number, Known(key, fingerprint, State(state), source, line))
+            for number, key, fingerprint, state, source, line in self._ledger.execute(query, tuple(keys))
         }
 
     def _unfit(self, misfit: Misfit, surveyed: Surveyed[Draft]) -> None:
@@ -153,18 +177,18 @@ class Survey:
         finding = Finding("rejected", misfit.source, misfit.line, misfit.key, code, reason, misfit.text, detail)
         surveyed.findings.append(finding)
 
-    def _repeated(self, row: Draft | Known, first: Seen, surveyed: Surveyed[Draft]) -> None:
+    def _repeated(self, row: Draft, first: Seen, surveyed: Surveyed[Draft]) -> None:
         where = f"the first one is {self._names.get(first.source, 'input')}:{first.line}"
         if first.fingerprint in {None, row.fingerprint}:
             surveyed.count("duplicate")
             kind, code, reason, text = "duplicate", "duplicate", "the same record again", None
-        elif self._waivers and isinstance(row, Draft) and is_waived(self._waivers, row.text):
+        elif self._waivers and is_waived(self._waivers, row.text):
             surveyed.count("waived")
             return
         else:
             surveyed.count("rejected")
-            text = row.text if isinstance(row, Draft) else None
             kind, code, reason = "rejected", "key_conflict", "another row of the input has this key"
+            text = row.text
         surveyed.findings.append(Finding(kind, row.source, row.line, row.key, code, reason, text, where))
 
     def _place(self, row: Draft, known: Known | None, surveyed: Surveyed[Draft]) -> None:
@@ -188,5 +212,5 @@ class Survey:
                 assert_never(standing)
 
 
-def _place_of(item: Draft | Known) -> tuple[str, bytes, int, int]:
+def _place_of(item: Draft) -> tuple[str, bytes, int, int]:
     return item.key, item.fingerprint, item.source, item.line

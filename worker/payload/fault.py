@@ -30,6 +30,11 @@ class Fault(NamedTuple):
         return ", ".join(filter(None, (value, self.where))) or None
 
     @property
+    def said_once(self) -> str | None:
+        """What is said once for all fields that it breaks: what is wrong with a column's value; None of others."""
+        return self.rule if self.rule.startswith("column ") else None
+
+    @property
     def sentence(self) -> str:
         """Path and rule: the same for all records with this fault."""
         return f"{self.path}: {self.rule}"
@@ -47,15 +52,18 @@ class UnfitError(Exception):
     def problem(self) -> Problem:
         """What is said of the record."""
         reason = "; ".join(_sentences(self.faults))
-        shown = "; ".join(dict.fromkeys(fault.shown for fault in self.faults if fault.shown))
-        return Problem(self.code, reason, shown or None)
+        shown: dict[str | int, str] = {}
+        for number, fault in enumerate(self.faults):
+            if fault.shown:
+                shown.setdefault(fault.said_once or number, fault.shown)
+        return Problem(self.code, reason, "; ".join(dict.fromkeys(shown.values())) or None)
 
 
 def _sentences(faults: Sequence[Fault]) -> list[str]:
     """Return what is wrong; what a column's value breaks in several fields is said once."""
     paths: dict[str, list[str]] = {}
     for fault in faults:
-        paths.setdefault(fault.rule if fault.rule.startswith("column ") else fault.sentence, []).append(fault.path)
+        paths.setdefault(fault.said_once or fault.sentence, []).append(fault.path)
     return [f"{_listed(named)}: {rule}" if rule.startswith("column ") else rule for rule, named in paths.items()]
 
 

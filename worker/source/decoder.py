@@ -83,9 +83,9 @@ class CsvDecoder:
                 for fields in rows:
                     last = rows.line_num
                     text = next(texts) if last == line else "".join(islice(texts, last - line + 1))
-                    if len(fields) == plain and "\0" not in text:
+                    if len(fields) == plain and "\0" not in text and any(fields):
                         yield make(Record, (line, text, dict(zip(columns, fields)), None))  # noqa: B905 - strict is slow
-                    elif not _is_blank(text):
+                    elif any(fields) and not _is_blank(text):
                         problem = _misfit(text, fields, len(columns), width)
                         values = None if problem else dict(zip(columns, fields, strict=False))
                         yield Record(line, text, values, problem)
