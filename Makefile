@@ -62,6 +62,10 @@ test: .venv/.dev ## All tests, with branch coverage
 bench-memory: .venv/.dev ## Peak memory at 10,000 and at 1,000,000 rows (a quarter of an hour)
 	@$(BIN)/python -m tests.bench.memory
 
+.PHONY: bench-files
+bench-files: .venv/.dev ## Rows a second of check and of passing over what is done, beside a bare loop (ten minutes; ARGS="--rows 100000")
+	@$(BIN)/python -m tests.bench.files $(ARGS)
+
 .PHONY: bench-limits
 bench-limits: .venv/.dev ## Goodput, 429s and bursts under known, unknown and changing limits (an hour; ARGS="--rounds 1")
 	@$(BIN)/python -m tests.bench.limits $(ARGS)
