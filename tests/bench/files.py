@@ -116,8 +116,8 @@ def main() -> None:
                 seconds[title].append(took)
                 ratios[title].append(took / bare)
     print(f"{'':<24}{'rows/s':>10}{'slowest':>10}{'x bare loop':>13}{'peak RSS':>11}   {given.rows:,} rows")
-    for title, took in seconds.items():
-        rate, slowest = given.rows / median(took), given.rows / max(took)
+    for title, times in seconds.items():
+        rate, slowest = given.rows / median(times), given.rows / max(times)
         print(f"{title:<24}{rate:>10,.0f}{slowest:>10,.0f}{median(ratios[title]):>13.1f}{peaks[title]:>8.1f} MB")
 
 
