@@ -344,3 +344,44 @@ async def test_the_emulator_command_serves_until_it_is_stopped(tmp_path: Path) -
     assert (await run(tmp_path, base_url, "a.csv")).code == 0
     process.send_signal(signal.SIGTERM)
     assert (await finish(process)).code == 0
+
+
+async def test_a_run_that_is_asked_says_how_far_it_is_even_when_it_is_quiet(tmp_path: Path) -> None:
+    """SIGUSR1 is a question, and ends nothing."""
+    emulator = Emulator(Behaviour(latency_seconds=0.05))
+    async with serve(emulator) as base_url:
+        (tmp_path / "a.csv").write_text(csv_of(400, 400))
+        words = ("run", "-q", "a.csv", "--base-url", base_url, "--concurrency", "2", "--rate", "inf")
+        process = await start(*words, cwd=tmp_path, env=QUICK)
+        await emulator.until(lambda: emulator.stats.created >= 5)
+        process.send_signal(signal.SIGUSR1)
+        assert process.stderr is not None
+        line = (await process.stderr.readline()).decode()
+        assert re.fullmatch(r"\d\d:\d\d run 1: [\d,]+/400 rows, [\d,]+ created, [\d.]+/s of inf.*\n", line)
+        process.send_signal(signal.SIGTERM)
+        ended = await finish(process)
+    assert ended.code == 143
+
+
+@pytest.mark.parametrize("words", [("a.csv", "b.csv"), ("-",)])
+async def test_an_input_with_too_few_rows_is_not_sent(
+    tmp_path: Path, service: tuple[Emulator, str], words: tuple[str, ...]
+) -> None:
+    """Twelve rows instead of five thousand: files are counted first, of stdin no row leaves before there are enough."""
+    emulator, base_url = service
+    (tmp_path / "a.csv").write_text(csv_of(5))
+    (tmp_path / "b.csv").write_text(csv_of(7, first=5))
+    code = 3 if words == ("-",) else 2
+    for least, expected in ((13, code), (12, 0)):
+        env = {**QUICK, "FLEX_IMPORT__SOURCE__MIN_ROWS": str(least)}
+        given = ("run", *words, "--base-url", base_url)
+        process = await start(*given, cwd=tmp_path, env=env, stdin=asyncio.subprocess.PIPE)
+        ended = await finish(process, csv_of(12).encode())
+        assert ended.code == expected, ended.err
+        if expected:
+            assert "12 rows" in ended.out + ended.err
+            assert "source.min_rows" in ended.out + ended.err
+            assert emulator.stats.arrived == 0
+    assert emulator.stats.created == 12
+    env = {"FLEX_IMPORT__SOURCE__MIN_ROWS": "13"}
+    assert (await flex_import("check", "a.csv", "b.csv", cwd=tmp_path, env=env)).code == 2

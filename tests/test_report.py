@@ -96,6 +96,29 @@ def test_the_most_serious_thing_that_is_true_is_the_exit_code(
         assert account.reason == (cause(code).reason if code in causes else code.meaning)
 
 
+@pytest.mark.parametrize(
+    ("counts", "earlier", "ratio", "expected"),
+    [
+        ({"created": 99, "rejected": 1}, {}, 0.01, 0),
+        ({"created": 71, "rejected": 10, "parked": 9, "failed": 10}, {}, 0.29, 0),
+        ({"created": 98, "rejected": 1, "failed": 1}, {}, 0.01, 1),
+        ({"created": 98}, {State.FAILED: 2}, 0.02, 0),
+        ({"created": 97}, {State.FAILED: 2}, 0.02, 1),
+        ({"rejected": 1}, {}, 1.0, 0),
+        ({"created": 98, "rejected": 1, "in_doubt": 1}, {}, 0.5, 4),
+    ],
+)
+def test_a_share_of_bad_rows_may_be_tolerated(
+    counts: dict[str, int], earlier: dict[State, int], ratio: float, expected: int
+) -> None:
+    """Of all rows, those of earlier runs among them; a doubt never is. The reason still says how many there were."""
+    tally = tally_of(**counts)
+    tally.earlier = earlier
+    account = account_of(tally, tolerate_ratio=ratio)
+    assert account.exit_code == expected
+    assert account.exit_code or "no more than exit.tolerate_ratio" in account.reason
+
+
 def test_every_exit_code_has_a_meaning() -> None:
     """The contract's table is whole."""
     assert [int(code) for code in Exit] == [0, 1, 2, 3, 4, 5, 6, 70, 129, 130, 143]

@@ -35,7 +35,7 @@ TABLE: dict[str, frozenset[str]] = {
     "source": frozenset({"config", "errors", "model", "anyio", "xopen"}),
     "lookup": frozenset({"config", "errors", "filter", "model", "source", "template"}),
     "rules": frozenset({"config", "errors", "filter", "payload", "source"}),
-    "intake": frozenset({"ledger", "model", "payload", "rules", "source"}),
+    "intake": frozenset({"errors", "ledger", "model", "payload", "rules", "source"}),
     "limiter": frozenset({"anyio"}),
     "adaptive": frozenset(),
     "breaker": frozenset(),

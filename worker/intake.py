@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from worker.errors import SourceError
 from worker.ledger import SourceFile
 from worker.ledger.survey import Met, Survey, Surveyed
 from worker.model import Draft, Misfit, Record, Row
@@ -23,11 +24,14 @@ Register = Callable[[SourceFile], Awaitable[int]]
 class Intake:
     """All inputs of one command, in the order of the command line. An async context manager.
 
-    Counting and reading raise SourceError, and ConfigError for a column that the mapping needs and a header lacks.
+    Counting and reading raise SourceError, also for fewer rows than `min_rows`, and ConfigError for a column that the
+    mapping needs and a header lacks.
     """
 
-    def __init__(self, inputs: Sequence[Ruled]) -> None:
+    def __init__(self, inputs: Sequence[Ruled], min_rows: int = 0) -> None:
         self._inputs = inputs
+        self._min_rows = min_rows
+        self._read_rows = 0
         self._counts: dict[Input, Count] = {}
         self._opened: dict[Input, Reader] = {}
         self._stack = AsyncExitStack()
@@ -61,7 +65,11 @@ class Intake:
         for source, rules in self._inputs:
             if source.path is not None:
                 self._counts[source] = await count(source, rules.source)
-        return None if self._opened else sum(counted.records for counted in self._counts.values())
+        if self._opened:
+            return None
+        rows = sum(counted.records for counted in self._counts.values())
+        self._refuse_few(rows)
+        return rows
 
     @property
     def bytes_read(self) -> int:
@@ -76,15 +84,30 @@ class Intake:
                 yield batch
 
     async def rows(self, survey: Survey, register: Register) -> AsyncGenerator[Surveyed[Row], None]:
-        """Yield every batch as `drafts` does, what is to be sent made ready."""
+        """Yield every batch as `drafts` does, what is to be sent made ready.
+
+        Of an input that was not counted, nothing comes before there are `min_rows` of them.
+        """
 
         def finish(batch: Surveyed[Draft], mapper: Mapper) -> Surveyed[Row]:
             send = [ready(draft, mapper.mark(draft.text)) for draft in batch.send]
             return Surveyed(batch.source, batch.read, batch.last_line, send, batch.findings, batch.counts)
 
+        held: list[Surveyed[Row]] = []
         async with aclosing(self._read(survey, register, finish)) as batches:
             async for batch in batches:
-                yield batch
+                held.append(batch)
+                if not self._opened or self._read_rows >= self._min_rows:
+                    for one in held:
+                        yield one
+                    held.clear()
+
+    def _refuse_few(self, rows: int) -> None:
+        if rows < self._min_rows:
+            raise SourceError(
+                f"the input has {rows:,} rows, and source.min_rows says that there are at least {self._min_rows:,}: "
+                "is it whole? If it is, lower source.min_rows"
+            )
 
     async def _read(
         self, survey: Survey, register: Register, finish: Callable[[Surveyed[Draft], Mapper], T]
@@ -101,6 +124,7 @@ class Intake:
                 self._reading = reader
 
                 def sort(records: list[Record], number: int = number, mapper: Mapper = rules.mapper) -> T:
+                    self._read_rows += len(records)
                     return finish(_sorted(records, number, mapper, survey), mapper)
 
                 async with aclosing(batches(reader, sort)) as sorted_batches:
@@ -108,6 +132,7 @@ class Intake:
                         yield batch
                 self._reading = None
                 self._bytes_before += reader.stamp.size if reader.stamp else 0
+        self._refuse_few(self._read_rows)
 
 
 def _sorted(records: list[Record], number: int, mapper: Mapper, survey: Survey) -> Surveyed[Draft]:

@@ -7,6 +7,7 @@ redactor takes them out should somebody try.
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, TextIO, cast
@@ -50,6 +51,23 @@ def _redacted(name: str, value: Any) -> Any:
     return value
 
 
+def outline(error: BaseException) -> str:
+    """Return an error's traceback, of its causes and of a group's members too, without what it says.
+
+    An exception's text may quote what a row or an answer holds. Its kind and where it came from tell enough.
+    """
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    parts = [outline(before), "", "that led to:"] if before else []
+    parts += ["Traceback (most recent call last):", *"".join(traceback.format_tb(error.__traceback__)).splitlines()]
+    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    parts.append(f"{name} (what it says is left out: it may quote a row)")
+    if isinstance(error, BaseExceptionGroup):
+        for number, member in enumerate(error.exceptions, 1):
+            parts.append(f"member {number} of {len(error.exceptions)}:")
+            parts += [f"  {line}" for line in outline(member).splitlines()]
+    return "\n".join(parts)
+
+
 def configure(*, form: str, level: str, file: str, quiet: bool = False) -> TextIO | None:
     """Set the process's log up; returns the file to close, if there is one.
 
@@ -79,7 +97,7 @@ def configure(*, form: str, level: str, file: str, quiet: bool = False) -> TextI
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             redact,
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(lambda found: outline(found[1])),
             *([] if as_json else [show_controls]),
             renderer,
         ],

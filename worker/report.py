@@ -50,6 +50,7 @@ class Account:
     """A finished run. causes: of an early end. recorded: the ledger's own count by state.
 
     last_request_at: RFC 3339, UTC, or None when nothing was sent. ledger: its path as people may type it.
+    tolerate_ratio: as in `tolerable`.
     """
 
     run: int
@@ -62,6 +63,7 @@ class Account:
     causes: Sequence[Cause] = ()
     ledger_broke: bool = False
     groups: Sequence[Cluster] = ()
+    tolerate_ratio: float = 0.0
 
     @property
     def identity_holds(self) -> bool:
@@ -82,15 +84,27 @@ class Account:
         earlier = tally.earlier
         if tally.in_doubt or earlier.get(State.IN_DOUBT) or (tally.not_sent and not self.causes):
             true.add(Exit.DOUBT)
-        if tally.rejected or tally.parked or tally.failed or any(earlier.get(state) for state in _BAD):
+        if not tolerable(self._bad, tally.read + tally.unread + sum(earlier.values()), self.tolerate_ratio):
             true.add(Exit.BAD_ROWS)
         return next((code for code in _PRECEDENCE if code in true), Exit.DONE)
+
+    @property
+    def _bad(self) -> int:
+        earlier = (self.tally.earlier.get(state, 0) for state in _BAD)
+        return self.tally.rejected + self.tally.parked + self.tally.failed + sum(earlier)
 
     @property
     def reason(self) -> str:
         """One sentence for the exit code."""
         code = self.exit_code
+        if code is Exit.DONE and self._bad:
+            return f"finished; {self._bad:,} rows were rejected, parked or failed, no more than exit.tolerate_ratio"
         return next((cause.reason for cause in self.causes if cause.exit is code), code.meaning)
+
+
+def tolerable(bad: int, rows: int, ratio: float) -> bool:
+    """Tell whether so many bad rows are no more than this share of all."""
+    return not bad or bad / rows <= ratio
 
 
 def as_json(account: Account) -> dict[str, Any]:

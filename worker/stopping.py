@@ -93,6 +93,21 @@ def ignore_further(stop: Stop) -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
+async def heed_requests(tell: Callable[[], None]) -> None:
+    """Tell how far the run is whenever SIGUSR1 asks. Runs until it is cancelled."""
+    try:
+        with anyio.open_signal_receiver(signal.SIGUSR1) as received:
+            async for _ in received:
+                tell()
+    finally:
+        ignore_requests()
+
+
+def ignore_requests() -> None:
+    """Let SIGUSR1 do nothing where nobody can answer it: it ends a process that does not heed it."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 async def _cut_later(cut: anyio.CancelScope, grace_seconds: float) -> None:
     await anyio.sleep(grace_seconds)
     cut.cancel()

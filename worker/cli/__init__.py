@@ -6,7 +6,6 @@ Heavy rooms are imported by the command that needs them, so that `--help` and `s
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -63,8 +62,10 @@ def call(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _say("stopped by SIGINT")
         return Exit.SIGINT
-    except Exception:  # noqa: BLE001 - a bug in here, whatever it is
-        _say(traceback.format_exc())
+    except Exception as exc:  # noqa: BLE001 - a bug in here, whatever it is
+        from worker.logs import outline
+
+        _say(outline(exc))
         _say(f"exit {Exit.BUG:d}: {Exit.BUG.meaning}; rows are intact, run it again")
         return Exit.BUG
     return int(result or 0)

@@ -71,7 +71,7 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Path | N
         inputs = assign(found, config.settings, lookups.tables, wish.profile)
         lookups.load(asked(inputs))
         spare_collector()
-        read = anyio.run(_read, inputs, path, wish)
+        read = anyio.run(_read, inputs, path, wish, config.settings.source.min_rows)
     options = [
         *(["--config", str(config_file)] if config_file else []),
         *(["--ledger", str(ledger)] if ledger else []),
@@ -107,7 +107,7 @@ def _print(checked: Checked, wish: Wish) -> None:
         tell(printable(text.rstrip()))
 
 
-async def _read(inputs: Sequence[Ruled], ledger: Path | None, wish: Wish) -> _Read:
+async def _read(inputs: Sequence[Ruled], ledger: Path | None, wish: Wish, min_rows: int) -> _Read:
     numbers: dict[SourceFile, int] = {}
     keys = {rules.profile: rules.source.key for _, rules in inputs}
     found = Findings(wish.show or 0)
@@ -115,7 +115,7 @@ async def _read(inputs: Sequence[Ruled], ledger: Path | None, wish: Wish) -> _Re
         headcount = Headcount(connection)
         spool = Spool(connection) if wish.rejects is not None else None
         progress = Progress([source for source, _ in inputs], silent=wish.quiet or wish.json_wanted)
-        async with Intake(inputs) as intake:
+        async with Intake(inputs, min_rows) as intake:
             await intake.check_headers()
             with Survey(ledger, intake.names) as survey, progress:
 

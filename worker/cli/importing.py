@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import anyio
+import structlog
 from yarl import URL
 
 from worker.api import Api
@@ -17,11 +18,13 @@ from worker.cli.windowing import hours_of
 from worker.cli.wiring import LedgerChoice, open_lookups, spare_collector, tell
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
+from worker.errors import WorkerError
 from worker.ledger import Why
 from worker.logs import configure
 from worker.model import Exit, State
 from worker.report import as_json, as_text
 from worker.rules import asked, assign
+from worker.stopping import ignore_requests
 
 SWITCH_SECONDS = 0.0005
 """How long the reader's thread may keep the interpreter from the event loop; Python's own 5 ms makes timers late."""
@@ -102,8 +105,13 @@ def _carry_out(job: Job) -> int:
     log = configure(form=settings.log.format, level=settings.log.level, file=file, quiet=job.quiet)
     sys.setswitchinterval(SWITCH_SECONDS)
     spare_collector()
+    ignore_requests()
     try:
         account = anyio.run(run_job, job, api)
+    except Exception as exc:
+        if log and not isinstance(exc, WorkerError):
+            structlog.get_logger().critical("run.failed", exc_info=True)
+        raise
     finally:
         if log:
             with suppress(OSError):

@@ -17,7 +17,7 @@ from worker.headcount import CAP, Channels
 from worker.ledger import SourceFile
 from worker.model import Exit
 from worker.rejects import Written
-from worker.report import duration, printable
+from worker.report import duration, printable, tolerable
 
 _COLUMNS = 80
 _INDENT = 7
@@ -69,8 +69,9 @@ class Checked:
 
     @property
     def exit_code(self) -> Exit:
-        """Whether all rows are well."""
-        return Exit.BAD_ROWS if self.findings.rejected else Exit.DONE
+        """Whether all rows are well, or as many as `exit.tolerate_ratio` wants."""
+        rows, ratio = sum(self.findings.read.values()), self.forecast.settings.exit.tolerate_ratio
+        return Exit.DONE if tolerable(self.findings.rejected, rows, ratio) else Exit.BAD_ROWS
 
 
 # ---- for programs ---------------------------------------------------------------------------------------------------
@@ -144,8 +145,9 @@ def as_text(checked: Checked) -> str:
     lines += ["", *_plan_lines(checked)]
     if commands := _commands(checked):
         lines += ["", *_command_lines(commands)]
-    if code:
-        lines.append(f"exit {code:d}: {_counted(found.rejected, 'row')} would be rejected")
+    if found.rejected:
+        within = "" if code else ", no more than exit.tolerate_ratio"
+        lines.append(f"exit {code:d}: {_counted(found.rejected, 'row')} would be rejected{within}")
     return "\n".join(lines)
 
 

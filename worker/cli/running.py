@@ -34,8 +34,8 @@ from worker.report import Account, as_json, duration
 from worker.rowqueue import RowQueue
 from worker.rules import Ruled
 from worker.schedule import Hours, Schedule
-from worker.screen import Moment, News, show
-from worker.stopping import Stop, Thresholds, heed_signals, ignore_further
+from worker.screen import Moment, News, as_line, show
+from worker.stopping import Stop, Thresholds, heed_requests, heed_signals, ignore_further
 from worker.submit import Submitter
 from worker.traffic import Traffic
 
@@ -65,7 +65,7 @@ class Job:
 
 async def run_job(job: Job, api: Api) -> Account:
     """Count the input, open its ledger and do the job. Raises WorkerError for what stops it before anything is sent."""
-    async with Intake(job.inputs) as intake:
+    async with Intake(job.inputs, job.config.settings.source.min_rows) as intake:
         input_rows = await intake.count()
         if job.choice is None:
             ledger = open_own_ledger(job.config, job.credentials)
@@ -110,14 +110,14 @@ class _Run:
         )
         self._queue = RowQueue(self._settings.source.queue_rows)
         self._ledger_broke = False
+        self._began = time.monotonic()
 
     async def send(self, intake: Intake) -> Account:
         """Import, record how it ended, and return the account."""
         self._announce()
-        began = time.monotonic()
         await self._pump(intake)
         ignore_further(self._stop)
-        account = self._account(time.monotonic() - began)
+        account = self._account(time.monotonic() - self._began)
         structlog.get_logger().info("run.finished", **as_json(account))
         return account
 
@@ -180,6 +180,7 @@ class _Run:
                 grace = self._settings.stop.grace_seconds
                 heed = partial(heed_signals, self._stop, cut, grace_seconds=grace, on_first=self._say_stopping)
                 aside.start_soon(heed)
+                aside.start_soon(heed_requests, self._say_where)
                 aside.start_soon(self._schedule.keep)
                 await pipeline.run(intake.rows(survey, register), concurrency)
             aside.cancel_scope.cancel()
@@ -208,6 +209,11 @@ class _Run:
             return ""
         left = duration(max(0.0, ends_at.timestamp() - time.time()))
         return f"{ends_at.astimezone(self._job.hours.timetable.zone):%a %H:%M} in {left}"
+
+    def _say_where(self) -> None:
+        seconds = time.monotonic() - self._began
+        pace = self._tally.requests / seconds if seconds else 0.0
+        say(as_line(self._look(), pace, datetime.now().astimezone()))
 
     def _tell_change(self, change: Change) -> None:
         self._observer.limits_changed(change)
@@ -267,6 +273,7 @@ class _Run:
             causes=self._stop.causes,
             ledger_broke=self._ledger_broke,
             groups=groups,
+            tolerate_ratio=self._settings.exit.tolerate_ratio,
         )
         try:
             self._ledger.end_run(account.exit_code, account.reason, json.dumps(as_json(account)))

@@ -179,6 +179,7 @@ class Source(_Section):
     queue_rows: Annotated[int, Field(ge=1)] = 4096
     strict: bool = False
     allow_empty: bool = False
+    min_rows: Annotated[int, Field(ge=0)] = 0
 
 
 class Lookup(_Section):
@@ -244,6 +245,12 @@ class Stop(_Section):
     grace_seconds: Seconds = 20
 
 
+class ExitCode(_Section):
+    """What a finished run's exit code says."""
+
+    tolerate_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
 class Log(_Section):
     """The log on stderr, or in a file."""
 
@@ -274,6 +281,7 @@ class Settings(BaseSettings):
     profile: dict[str, Profile] = {}
     ledger: Ledger = Ledger()
     stop: Stop = Stop()
+    exit: ExitCode = ExitCode()
     log: Log = Log()
 
     @field_validator("lookup")
