@@ -17,18 +17,22 @@ from worker.errors import LedgerError
 from worker.ledger import (
     BASELINE_FIRST,
     Baseline,
+    Close,
     Decision,
     Entry,
     Finding,
+    Free,
     Intent,
     Known,
     Ledger,
     Look,
     Reopen,
+    Sample,
     Settle,
     SourceFile,
     Standing,
     Surroundings,
+    Thin,
     Waive,
     Why,
     record_digest,
@@ -82,6 +86,10 @@ class Place(Protocol):
 
     def waivers(self) -> dict[bytes, tuple[int, str, str, int]]:
         """Return the digest of a record → run, who, reason and the time in milliseconds since 1970."""
+        ...
+
+    def samples(self, run: int) -> list[Sample]:
+        """Return the samples of a run in their order."""
         ...
 
     def decide(self, key: str, state: State) -> None:
@@ -799,6 +807,65 @@ class LedgerContract:
         assert place.looks() == {wanted.key: ("half ? of a pair", (odd,))}
         assert place.decisions()[0][2] == "ad?a"
         assert desk.ledger.surroundings(number).baseline == frozenset({odd})
+
+    # ---- undone -----------------------------------------------------------------------------------------------------
+
+    def test_a_row_whose_participant_was_closed_is_done_until_it_is_freed(self, desk: Desk, place: Place) -> None:
+        """Its sid stays; read again it is not sent, freed it is, and then it gets a sid of its own."""
+        wanted = desk.row(1)
+        number = desk.bring(wanted, OUTCOMES[0])
+        desk.begin_next_run()
+        assert desk.ledger.write([Close(number, wanted.key)]) == [None]
+        [closed] = place.rows()
+        assert (closed["state"], closed["sid"], closed["run"]) == ("closed", sid("UT", 1), desk.run)
+        assert desk.ledger.settled_by_run() == {State.CLOSED: 1}
+        [known] = desk.ledger.write([Intent(wanted)])
+        assert isinstance(known, Known)
+        assert standing_of(known, wanted.fingerprint) is Standing.ALREADY_DONE
+        desk.begin_next_run()
+        assert desk.ledger.write([Free()]) == [1]
+        [freed] = place.rows()
+        assert (freed["state"], freed["sid"], freed["code"], freed["run"]) == ("failed", None, "undone", desk.run)
+        desk.begin_next_run()
+        assert desk.ledger.stored((State.FAILED,), 0, 9) == [], "its record went when it was created"
+        desk.bring(wanted, Created(sid("UT", 2)))
+        assert [found["sid"] for found in place.rows()] == [sid("UT", 2)]
+
+    def test_a_participant_that_was_closed_stays_ours(self, desk: Desk) -> None:
+        """A list may still show it: it is nobody's who is in doubt later."""
+        wanted = desk.row(1)
+        number = desk.bring(wanted, OUTCOMES[0])
+        desk.ledger.write([Close(number, wanted.key), Free()])
+        desk.begin_next_run()
+        desk.doubt(wanted)
+        other = desk.doubt(desk.row(2, 1))
+        for doubted in (number, other):
+            assert desk.ledger.surroundings(doubted).known == {sid("UT", 1)}
+
+    def test_only_a_created_row_can_be_closed(self, desk: Desk, place: Place) -> None:
+        """What else is said to be closed is something else's mistake, and stays as it is."""
+        for place_in_table, outcome in enumerate(OUTCOMES[1:]):
+            wanted = desk.row(place_in_table)
+            number = desk.bring(wanted, outcome)
+            with pytest.raises(LedgerError, match="no longer created"):
+                desk.ledger.write([Close(number, wanted.key)])
+        assert {found["state"] for found in place.rows()} == set(STATES[1:])
+        assert desk.ledger.write([Free()]) == [0]
+
+    # ---- samples ----------------------------------------------------------------------------------------------------
+
+    def test_samples_are_kept_in_their_order_and_thinned(self, desk: Desk, place: Place) -> None:
+        """Each with the counters of its moment; thinned, every second one is left, the first among them."""
+        taken = [Sample(n, n, n, 0, 0, 1, None if n == 4 else 6.0, 16, 1.0, 2.0, 3.0 * n) for n in range(5)]
+        for sample in taken:
+            before = place.samples(desk.run)
+            while len(place.samples(desk.run)) == len(before):  # one a millisecond is kept
+                desk.ledger.write([sample])
+        assert place.samples(desk.run)[-1] == taken[-1]
+        whole = place.samples(desk.run)
+        desk.ledger.write([Thin()])
+        assert place.samples(desk.run) == whole[::2]
+        assert place.samples(desk.run + 1) == []
 
     # ---- waivers ----------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import pytest
 from tests.ledger_contract import OUTCOMES, SOURCE, Desk, LedgerContract, at_work, child
 from tests.samples_of import row, sid
 from worker.errors import LedgerError, LedgerHeldError, LedgerRefusedError
-from worker.ledger import BASELINE_FIRST, Baseline, Entry, Finding, Intent, Look, Reopen, Settle, Surroundings
+from worker.ledger import BASELINE_FIRST, Baseline, Entry, Finding, Intent, Look, Reopen, Sample, Settle, Surroundings
 from worker.ledger import opening as room
 from worker.ledger import sqlite as writing
 from worker.ledger.lock import Lock, refuse_network
@@ -91,6 +91,11 @@ class SqlitePlace:
         with closing(open_readonly(self.path)) as connection:
             query = "SELECT digest, run_id, waived_by, reason, waived_at FROM waivers"
             return {digest: tuple(found) for digest, *found in connection.execute(query)}
+
+    def samples(self, run: int) -> list[Sample]:
+        """Return the samples."""
+        with View(self.path) as view:
+            return [sample for _, sample in view.samples(run)]
 
     def forget(self, key: str) -> None:
         """Do what `ledger prune` will do."""

@@ -40,7 +40,9 @@ TABLE: dict[str, frozenset[str]] = {
     "adaptive": frozenset(),
     "breaker": frozenset(),
     "schedule": frozenset({"errors", "ledger", "model", "stopping", "timetable", "traffic", "anyio"}),
-    "traffic": frozenset({"adaptive", "breaker", "config", "limiter", "model", "anyio"}),
+    "latency": frozenset(),
+    "sampler": frozenset({"errors", "journal", "ledger", "anyio"}),
+    "traffic": frozenset({"adaptive", "breaker", "config", "latency", "limiter", "model", "anyio"}),
     "timetable": frozenset(),
     "plan": frozenset({"timetable"}),
     "scratch": frozenset({"errors"}),
@@ -94,6 +96,7 @@ PURE: dict[str, frozenset[str]] = {
     "plan": frozenset({"collections", "dataclasses", "datetime"}),
     "adaptive": frozenset({"collections", "math"}),
     "breaker": frozenset({"math"}),
+    "latency": frozenset({"math", "typing"}),
 }
 
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__", "breakpoint"})

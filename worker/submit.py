@@ -221,6 +221,8 @@ class Submitter:
     def _report(self, answer: Answer, verdict: Verdict, permit: Permit | None) -> None:
         """Tell the traffic what came back: it finds the limits by it, and whether the service is there."""
         lane = self._traffic.creates
+        if permit is not None and isinstance(answer, Reply):
+            self._traffic.latencies.add(self._traffic.clock() - permit.left_at)
         if not isinstance(answer, Reply):
             lane.fail(answer.reason, unreachable=isinstance(answer, NotSent))
         elif isinstance(verdict, Retry) and verdict.throttled:

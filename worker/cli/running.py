@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from math import isfinite
 
 import anyio
 import structlog
@@ -21,7 +22,7 @@ from worker.credentials import Credentials
 from worker.errors import LedgerError
 from worker.intake import Intake
 from worker.journal import Journal
-from worker.ledger import SourceFile, Why
+from worker.ledger import Sample, SourceFile, Why
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.steering import Order, Orders
 from worker.ledger.survey import Survey
@@ -33,6 +34,7 @@ from worker.reconcile import Reconciler
 from worker.report import Account, as_json, duration
 from worker.rowqueue import RowQueue
 from worker.rules import Ruled
+from worker.sampler import keep_samples
 from worker.schedule import Hours, Schedule
 from worker.screen import Moment, News, as_line, show
 from worker.stopping import Stop, Thresholds, heed_requests, heed_signals, ignore_further
@@ -182,8 +184,24 @@ class _Run:
                 aside.start_soon(heed)
                 aside.start_soon(heed_requests, self._say_where)
                 aside.start_soon(self._schedule.keep)
+                aside.start_soon(keep_samples, journal, self._sample)
                 await pipeline.run(intake.rows(survey, register), concurrency)
             aside.cancel_scope.cancel()
+        await journal.note([self._sample()])
+
+    def _sample(self) -> Sample:
+        tally, rate, took = self._tally, self._traffic.creates.rate, self._traffic.latencies.take()
+        return Sample(
+            sum(tally.settled.values()),
+            tally.settled.get(State.CREATED, 0),
+            tally.requests,
+            tally.retries,
+            tally.throttled,
+            tally.in_flight,
+            rate if isfinite(rate) else None,
+            self._traffic.slot_finder.limit,
+            *(1000 * seconds for seconds in took or ()),
+        )
 
     def _new_orders(self) -> list[Order]:
         return self._orders.next() if self._orders else []

@@ -119,7 +119,45 @@ class Finding:
     detail: str | None = None
 
 
-Entry = Intent | Settle | Finding | Baseline | Reopen | Look | Decision | Waive
+class Sample(NamedTuple):
+    """How the run is doing. Counters since its beginning; rate: its limit in requests a second, None without one.
+
+    slots: requests at once, at most. p50, p90, p99: how long the answers since the sample before took, in milliseconds;
+    None when there were none.
+    """
+
+    settled: int
+    created: int
+    requests: int
+    retries: int
+    throttled: int
+    in_flight: int
+    rate: float | None
+    slots: int
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thin:
+    """Every second sample of the run is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A participant of ours was closed: its row is closed, too. number, key: of a row that is created."""
+
+    number: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Closed rows may be sent again once an input has them. `write` answers with how many there were."""
+
+
+Entry = Intent | Settle | Finding | Baseline | Reopen | Look | Decision | Waive | Sample | Thin | Close | Free
 
 
 class Asked(Enum):
@@ -213,7 +251,7 @@ class Ledger(Protocol):
         """Make a group durable in one commit: all of it or nothing.
 
         Returns, in the group's order, for an intent its number, the `Known` that forbids it, or what has to come first;
-        for a waiver the number of its rows; None for the others.
+        for a waiver or `Free` the number of its rows; None for the others.
         """
         ...
 

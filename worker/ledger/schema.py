@@ -183,6 +183,40 @@ MIGRATIONS: tuple[str, ...] = (
     -- by whose rules an input was read the last time; empty: by those of no profile
     ALTER TABLE sources ADD COLUMN profile TEXT NOT NULL DEFAULT '';
     """,
+    """
+    -- how a run went: its counters since its beginning, its limits at that moment, and how long the answers since the
+    -- sample before took, in milliseconds; at: milliseconds since 1970, UTC; rate: requests a second, NULL: no limit
+    CREATE TABLE samples (
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        at INTEGER NOT NULL,
+        settled INTEGER NOT NULL,
+        created INTEGER NOT NULL,
+        requests INTEGER NOT NULL,
+        retries INTEGER NOT NULL,
+        throttled INTEGER NOT NULL,
+        in_flight INTEGER NOT NULL,
+        rate REAL,
+        slots INTEGER NOT NULL,
+        p50 REAL,
+        p90 REAL,
+        p99 REAL,
+        PRIMARY KEY (run_id, at)
+    ) WITHOUT ROWID;
+
+    -- participants that `undo` closed; what they were the sids of may be sent again, and gets another one then
+    CREATE TABLE closures (
+        id INTEGER PRIMARY KEY,
+        row_id INTEGER NOT NULL REFERENCES rows (id),
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        closed_at INTEGER NOT NULL,
+        sid TEXT NOT NULL
+    );
+    CREATE INDEX closures_row ON closures (row_id);
+
+    -- 1: the sid was adopted without a baseline, by the routing alone. Of older rows nobody knows
+    ALTER TABLE rows ADD COLUMN unproven INTEGER NOT NULL DEFAULT 0;
+    UPDATE rows SET unproven = reconciled WHERE reconciled;
+    """,
 )
 
 

@@ -8,8 +8,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -19,21 +18,27 @@ from worker.ledger import (
     BASELINE_FIRST,
     Asked,
     Baseline,
+    Close,
     Decision,
     Entry,
     Finding,
+    Free,
     Intent,
     Known,
     Look,
     Reopen,
+    Sample,
     Settle,
     SourceFile,
     Surroundings,
+    Thin,
     Waive,
     Why,
 )
 from worker.ledger.binding import TARGET_FIELDS, Binding, changed_profiles, compare, refuse_other_rules
 from worker.ledger.lock import Identity, Lock
+from worker.ledger.transaction import guarded, milliseconds, storable
+from worker.ledger.undoing import close, free
 from worker.ledger.waiving import waive
 from worker.model import Created, Row, Settlement, State, state_of
 
@@ -74,6 +79,21 @@ _SAME_CHANNEL = """
 channel_id IN (SELECT id FROM channels WHERE channel_sid = (
     SELECT channel_sid FROM channels JOIN rows ON channels.id = rows.channel_id WHERE rows.id = ?))
 """
+_KNOWN_SIDS = f"""
+SELECT sid FROM rows WHERE sid IS NOT NULL AND {_SAME_CHANNEL}
+UNION SELECT closures.sid FROM closures JOIN rows ON rows.id = row_id WHERE {_SAME_CHANNEL}
+"""
+_UNPROVEN = """
+UPDATE rows SET unproven = NOT EXISTS (
+    SELECT 1 FROM baselines WHERE baselines.channel_id = rows.channel_id AND baselines.run_id = rows.run_id)
+WHERE id = ?
+"""
+_SAMPLE = "INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_THIN = """
+DELETE FROM samples WHERE run_id = ?1 AND at IN (
+    SELECT at FROM (SELECT at, row_number() OVER (ORDER BY at) AS place FROM samples WHERE run_id = ?1)
+    WHERE place % 2 = 0)
+"""
 _FINDING = """
 INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -111,8 +131,8 @@ class SqliteLedger:
 
     def _settle_crashed(self) -> int:
         """Rows that an earlier run left as started may exist: they are in doubt. Only the lock's holder may say so."""
-        with _guarded(self._connection, self.path):
-            return self._connection.execute(_CRASHED, (_now(),)).rowcount
+        with guarded(self._connection, self.path):
+            return self._connection.execute(_CRASHED, (milliseconds(),)).rowcount
 
     def bind(self, binding: Binding, *, accept_target: bool, accept_new_keys: bool, target_only: bool = False) -> None:
         """Bind the ledger at its first use, or compare; raises LedgerRefusedError for a difference not accepted.
@@ -122,7 +142,7 @@ class SqliteLedger:
         wanted = binding.fields()
         if target_only:
             wanted = {field: value for field, value in wanted.items() if field in TARGET_FIELDS}
-        with _guarded(self._connection, self.path):
+        with guarded(self._connection, self.path):
             known: dict[str, str] = dict(self._connection.execute("SELECT field, value FROM binding"))
             same = known.items() >= wanted.items()  # which spares counting millions of rows
             done, kept = (0, 0) if same else self._held(changed_profiles(known, wanted))
@@ -142,24 +162,24 @@ class SqliteLedger:
         return done, kept
 
     def start_run(self, command: str) -> int:
-        with _guarded(self._connection, self.path):
+        with guarded(self._connection, self.path):
             cursor = self._connection.execute(
                 "INSERT INTO runs (command, version, host, pid, started_at) VALUES (?, ?, ?, ?, ?)",
-                (command, __version__, socket.gethostname(), os.getpid(), _now()),
+                (command, __version__, socket.gethostname(), os.getpid(), milliseconds()),
             )
         self._run = cursor.lastrowid or 0
         return self._run
 
     def end_run(self, exit_code: int, reason: str, summary: str) -> None:
         self._identity.check()
-        with _guarded(self._connection, self.path):
+        with guarded(self._connection, self.path):
             self._connection.execute(
                 "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ?, summary = ? WHERE id = ?",
-                (_now(), exit_code, _storable(reason), summary, self._run),
+                (milliseconds(), exit_code, storable(reason), summary, self._run),
             )
 
     def register(self, source: SourceFile) -> int:
-        with _guarded(self._connection, self.path):
+        with guarded(self._connection, self.path):
             self._connection.execute(
                 "INSERT INTO sources (path, format, encoding, delimiter, header, profile) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET profile = excluded.profile WHERE profile <> excluded.profile",
@@ -170,10 +190,10 @@ class SqliteLedger:
             return found
 
     def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
-        now = _now()
+        now = milliseconds()
         self._check_identity()
         try:
-            with _guarded(self._connection, self.path):
+            with guarded(self._connection, self.path):
                 return [self._enter(entry, now) for entry in group]
         except BaseException:
             self._channels.clear()  # their numbers may have been rolled back, and be given to others
@@ -197,17 +217,32 @@ class SqliteLedger:
             case Reopen(number, row, sids):
                 self._reopen(number, row)
                 execute(_BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
-            case Look(number, reason, candidates):
-                look = "INSERT OR REPLACE INTO looks (row_id, looked_at, reason, candidates) VALUES (?, ?, ?, ?)"
-                execute(look, (number, now, _storable(reason), json.dumps(candidates)))
-            case Decision(number, by, decision, sid):
-                execute(_DECISION, (number, self._run, now, _storable(by), decision, sid))
             case Settle(number, settlement):
                 self._settle(number, settlement, now)
-            case Waive(state, why, by, reason):
-                return waive(self._connection, self._run, now, state, why, by=_storable(by), reason=_storable(reason))
             case Finding():
                 self._find(entry)
+            case _:
+                return self._enter_rare(entry, now)
+        return None
+
+    def _enter_rare(self, entry: Look | Decision | Waive | Sample | Thin | Close | Free, now: int) -> int | None:
+        execute = self._connection.execute
+        match entry:
+            case Look(number, reason, candidates):
+                look = "INSERT OR REPLACE INTO looks (row_id, looked_at, reason, candidates) VALUES (?, ?, ?, ?)"
+                execute(look, (number, now, storable(reason), json.dumps(candidates)))
+            case Decision(number, by, decision, sid):
+                execute(_DECISION, (number, self._run, now, storable(by), decision, sid))
+            case Waive(state, why, by, reason):
+                return waive(self._connection, self._run, now, state, why, by=storable(by), reason=storable(reason))
+            case Sample():
+                execute(_SAMPLE, (self._run, now, *entry))
+            case Thin():
+                execute(_THIN, (self._run,))
+            case Close(number, key):
+                close(self._connection, self._run, now, number, key)
+            case Free():
+                return free(self._connection, self._run, now)
             case _:
                 assert_never(entry)
         return None
@@ -243,9 +278,9 @@ class SqliteLedger:
         return self._connection.execute(query, (self._channel(row), self._run)).fetchone() is None
 
     def surroundings(self, number: int) -> Surroundings:
-        with _guarded(self._connection, self.path):
+        with guarded(self._connection, self.path):
             execute = self._connection.execute
-            known = execute(f"SELECT sid FROM rows WHERE sid IS NOT NULL AND {_SAME_CHANNEL}", (number,)).fetchall()
+            known = execute(_KNOWN_SIDS, (number, number)).fetchall()
             doubts = f"SELECT count(*) FROM rows WHERE state IN ('started', 'in_doubt') AND {_SAME_CHANNEL}"
             unresolved = execute(doubts, (number,)).fetchone()[0]
             # a baseline of another run than the row's may lack what others added in between
@@ -259,7 +294,7 @@ class SqliteLedger:
             states=", ".join("?" for _ in states), why="" if why is None else "AND code = ? AND reason = ?"
         )
         values = (*states, self._run, after, *(why or ()), limit)
-        with _guarded(self._connection, self.path):
+        with guarded(self._connection, self.path):
             return [Row(*found) for found in self._connection.execute(query, values)]
 
     def _channel(self, row: Row) -> int:
@@ -280,11 +315,13 @@ class SqliteLedger:
         outcome = settlement.outcome
         state = state_of(outcome)
         before = State.IN_DOUBT if settlement.ends_doubt else State.STARTED
+        if settlement.reconciled:  # before the row is this run's: the baseline is that of the run that sent it
+            self._connection.execute(_UNPROVEN, (number,))
         sid, code, reason = None, None, None
         if isinstance(outcome, Created):
             sid = outcome.sid
         else:
-            code, reason = _storable(outcome.code), _storable(outcome.reason)
+            code, reason = storable(outcome.code), storable(outcome.reason)
         updated = self._connection.execute(
             _SETTLE,
             (
@@ -294,7 +331,7 @@ class SqliteLedger:
                 reason,
                 settlement.http_status,
                 settlement.attempts,
-                settlement.request_id and _storable(settlement.request_id),
+                settlement.request_id and storable(settlement.request_id),
                 now,
                 settlement.reconciled,
                 self._run,
@@ -322,14 +359,14 @@ class SqliteLedger:
                 finding.kind,
                 finding.key,
                 finding.code,
-                _storable(finding.reason),
+                storable(finding.reason),
                 finding.record,
-                finding.detail and _storable(finding.detail),
+                finding.detail and storable(finding.detail),
             ),
         )
 
     def supersede(self, source: int, through_line: int) -> None:
-        with _guarded(self._connection, self.path):
+        with guarded(self._connection, self.path):
             self._connection.execute(
                 "UPDATE findings SET superseded_by = ?1 WHERE superseded_by IS NULL AND run_id < ?1 AND line <= ?2 "
                 "AND source_id IN (SELECT id FROM sources WHERE path <> '-' "
@@ -340,7 +377,7 @@ class SqliteLedger:
     def settled_by_run(self) -> dict[State, int]:
         self._identity.check()
         query = "SELECT state, count(*) FROM rows WHERE run_id = ? AND settled_at IS NOT NULL GROUP BY state"
-        with _guarded(self._connection, self.path):
+        with guarded(self._connection, self.path):
             return {State(state): count for state, count in self._connection.execute(query, (self._run,))}
 
     def channels_in_doubt(self) -> dict[str, set[str]]:
@@ -349,7 +386,7 @@ class SqliteLedger:
             "WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed')"
         )
         found: dict[str, set[str]] = {}
-        with _guarded(self._connection, self.path):
+        with guarded(self._connection, self.path):
             for channel, key in self._connection.execute(query):
                 found.setdefault(channel, set()).add(key)
         return found
@@ -359,31 +396,3 @@ class SqliteLedger:
             self._connection.close()
         finally:
             self._lock.release()
-
-
-@contextmanager
-def _guarded(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
-    """Run one transaction; what SQLite or the disk says against it becomes a LedgerError."""
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-    except sqlite3.Error as exc:
-        if connection.in_transaction:  # a commit that failed, on a full disk say, is still open
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-        raise LedgerError(f"{path}: the ledger cannot be written: {exc}") from exc
-
-
-def _storable(text: str) -> str:
-    """Return a text of the service's without halves of surrogate pairs, which JSON can carry and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

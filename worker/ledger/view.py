@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from worker.cluster import Cluster, cluster_id, short_ids
 from worker.errors import LedgerError
-from worker.ledger import SourceFile
+from worker.ledger import Sample, SourceFile
 from worker.ledger.opening import open_readonly
 
 COLUMNS = (
@@ -67,6 +67,10 @@ _TO_CLUSTER = (
 """Both in the order of an index, so that nothing is sorted. What was not sent needs nothing: the next run sends it."""
 
 _PLACES = 3
+_RUNS = "SELECT id, command, started_at, ended_at, exit_code, reason, summary FROM runs"
+_SAMPLES = """
+SELECT at, settled, created, requests, retries, throttled, in_flight, rate, slots, p50, p90, p99 FROM samples
+"""
 
 _IN_DOUBT = """
 SELECT rows.id, key, path || ':' || line, interaction_sid, channel_sid, type,
@@ -127,6 +131,16 @@ class Run(NamedTuple):
     summary: str | None
 
 
+class Decided(NamedTuple):
+    """What a person decided about a row; at: milliseconds since 1970. detail: the sid, or the reason of a waiver."""
+
+    at: int
+    by: str
+    key: str
+    decision: str
+    detail: str
+
+
 class View:
     """A read-only look at one ledger. Raises LedgerRefusedError when there is none, LedgerError when reading fails."""
 
@@ -165,12 +179,36 @@ class View:
 
     def last_run(self) -> Run | None:
         """Return the newest run, or None when there was none."""
+        with self._reading() as connection:
+            found = connection.execute(f"{_RUNS} ORDER BY id DESC LIMIT 1").fetchone()
+        return Run(*found) if found else None
+
+    def runs(self) -> Generator[Run, None, None]:
+        """Yield every run, the oldest first."""
+        with self._reading() as connection:
+            yield from map(Run._make, connection.execute(f"{_RUNS} ORDER BY id"))
+
+    def samples(self, run: int) -> list[tuple[int, Sample]]:
+        """Return the samples of a run in their order, each with its time in milliseconds since 1970."""
+        with self._reading() as connection:
+            found = connection.execute(f"{_SAMPLES} WHERE run_id = ? ORDER BY at", (run,))
+            return [(at, Sample(*sample)) for at, *sample in found]
+
+    def last_sample(self, run: int) -> tuple[int, Sample] | None:
+        """Return the newest sample of a run, with its time in milliseconds since 1970."""
+        with self._reading() as connection:
+            found = connection.execute(f"{_SAMPLES} WHERE run_id = ? ORDER BY at DESC LIMIT 1", (run,)).fetchone()
+        return (found[0], Sample(*found[1:])) if found else None
+
+    def decisions(self, most: int) -> tuple[int, list[Decided]]:
+        """Return how many decisions people made about rows, and the newest of them, so many at most."""
         query = (
-            "SELECT id, command, started_at, ended_at, exit_code, reason, summary FROM runs ORDER BY id DESC LIMIT 1"
+            "SELECT decided_at, decided_by, key, decision, coalesce(decisions.sid, decisions.reason, '') "
+            "FROM decisions JOIN rows ON rows.id = row_id ORDER BY decisions.id DESC LIMIT ?"
         )
         with self._reading() as connection:
-            found = connection.execute(query).fetchone()
-        return Run(*found) if found else None
+            total = connection.execute("SELECT count(*) FROM decisions").fetchone()[0]
+            return total, [Decided._make(found) for found in connection.execute(query, (most,))]
 
     def clusters(self, run: int | None = None) -> list[Cluster]:
         """Return what needs something, the largest cluster first.

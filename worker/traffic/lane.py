@@ -12,6 +12,7 @@ from worker.adaptive import RateFinder, SlotFinder
 from worker.breaker import RetryQuota
 from worker.config import Limits
 from worker.config import Retry as RetrySettings
+from worker.latency import Latencies
 from worker.limiter import Limiter
 from worker.model import Change
 from worker.traffic.gate import Gate, WithdrawnError
@@ -78,6 +79,7 @@ class Traffic(Gate):
         self.quota = RetryQuota()
         self.slots = anyio.CapacityLimiter(limits.concurrency)
         self.slot_finder = SlotFinder(limits.concurrency)
+        self.latencies = Latencies()
         self.in_flight = 0
         self.wanting_slot = 0
         self.creates = Lane(self, "rate", limits.rate_per_second, limits.min_rate_per_second, feeds_breaker=True)
