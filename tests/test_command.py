@@ -256,7 +256,7 @@ async def test_two_processes_do_not_share_a_ledger(tmp_path: Path, service: tupl
     await finish(first)
     assert second.code == 5
     assert f"process {first.pid} is working on this ledger" in second.err
-    assert (looked.code, "has not ended, or was killed" in looked.out) == (0, True)
+    assert (looked.code, "run 1 (run) is at work since" in looked.out) == (0, True)
 
 
 async def test_two_first_runs_at_the_same_moment_make_one_ledger(tmp_path: Path, service: tuple[Emulator, str]) -> None:

@@ -185,7 +185,7 @@ def test_a_closed_ledger_is_one_file(place: SqlitePlace) -> None:
     assert {found.name for found in place.path.parent.iterdir()} == {"imports.db", "imports.db.lock"}
 
 
-@pytest.mark.parametrize("moment", ["prepare", "_sync_folder"])
+@pytest.mark.parametrize("moment", ["prepare", "sync_folder"])
 def test_a_new_ledger_appears_whole_or_not_at_all(place: SqlitePlace, moment: str) -> None:
     """A power cut while a ledger is made leaves none, or one that can be used; and making it again is possible."""
     code = f"""
@@ -200,7 +200,7 @@ opening.create_ledger(Path({str(place.path)!r}))
     root = str(Path(__file__).parent.parent)
     died = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=False)
     assert died.returncode == 9
-    assert place.path.exists() is (moment == "_sync_folder")
+    assert place.path.exists() is (moment == "sync_folder")
     with at_work(place) as desk:
         desk.bring(desk.row(1), OUTCOMES[0])
     assert integrity(place.path) == "ok"

@@ -74,7 +74,10 @@ TABLE: dict[str, frozenset[str]] = {
 ASIDE: dict[str, frozenset[str]] = {
     # a folder is entered by its door; the rooms inside it that others may enter directly, and who
     "ledger.binding": frozenset({"cli"}),
+    "ledger.keeping": frozenset({"cli"}),
+    "ledger.lock": frozenset({"cli"}),
     "ledger.opening": frozenset({"cli"}),
+    "ledger.pruning": frozenset({"cli"}),
     "ledger.sqlite": frozenset({"cli"}),
     "ledger.steering": frozenset({"cli", "schedule"}),
     "ledger.survey": frozenset({"cli", "intake", "pipeline"}),

@@ -1,184 +1,186 @@
-"""`status` and `export`: looking at a ledger, beside a run or after it."""
+"""`status` and `history`: where an import stands and how it came there, beside a run or after it."""
 
-import csv
-import io
 import json
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import TextIO
+from zoneinfo import ZoneInfo
 
+from worker.cli.forecasting import forecast
 from worker.cli.wiring import configure, placed, shown, tell
 from worker.cluster import Cluster
-from worker.errors import ConfigError
-from worker.ledger.view import COLUMNS, Run, View
+from worker.config import Settings
+from worker.ledger import Sample
+from worker.ledger.lock import holder_of
+from worker.ledger.view import Run, View
 from worker.model import Exit, State
-from worker.report import group_lines, printable
+from worker.report import duration, group_lines, printable
 
-_BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell begins with that a spreadsheet may take for a formula [OWASP, CSV injection]."""
+_BAD = ("rejected", "parked", "failed")
+_HEAD = ("RUN", "COMMAND", "STARTED", "ENDED", "REQUESTS", "CREATED", "BAD", "DOUBT", "RATE", "EXIT")
+_LEFT = 4
+"""The first columns are text and stand at the left."""
+
+
+# ---- status ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What a ledger says now. holder: who works on it; sample: the newest of the last run, and when it was taken."""
+
+    path: Path
+    counts: dict[str, int]
+    run: Run | None
+    holder: str | None
+    sample: tuple[int, Sample] | None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the last run goes on."""
+        return self.holder is not None and self.run is not None and self.run.ended_at is None
+
+    @property
+    def left(self) -> int:
+        """How many rows of its input the last run did not send."""
+        summary = _summary(self.run)
+        return int(summary.get("unread") or 0) + int(summary.get("not_sent") or 0)
 
 
 def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_wanted: bool) -> int:
     """Print where an import stands; returns exit code 0. Raises LedgerRefusedError when there is no ledger."""
-    path = configure(config, ledger, {}).ledger_path
+    found = configure(config, ledger, {})
+    path = found.ledger_path
     with View(path) as view:
-        counts, run = view.counts(), view.last_run()
+        run = view.last_run()
+        sample = view.last_sample(run.number) if run else None
+        standing = _Standing(path, view.counts(), run, holder_of(path.resolve()), sample)
         groups = placed(view.clusters())
     if json_wanted:
-        tell(json.dumps(_as_object(path, counts, run)))
+        tell(json.dumps(_as_object(standing)))
     elif not quiet or groups:
-        tell(printable(_as_text(path, counts, run, groups)))
+        tell(printable(_as_text(standing, groups, found.settings)))
     return Exit.DONE
 
 
-def _as_object(path: Path, counts: dict[str, int], run: Run | None) -> dict[str, object]:
-    summary = json.loads(run.summary) if run and run.summary else None
+def _as_object(standing: _Standing) -> dict[str, object]:
+    run = standing.run
     return {
-        "ledger": str(path),
-        **{state.value: counts.get(state, 0) for state in State},
-        "last_run": None
-        if run is None
-        else {
-            "run": run.number,
-            "started_at": _time(run.started_at),
-            "ended_at": _time(run.ended_at),
-            "exit_code": run.exit_code,
-            "reason": run.reason,
-            "summary": summary,
-        },
+        "ledger": str(standing.path),
+        **{state.value: standing.counts.get(state, 0) for state in State},
+        "last_run": None if run is None else _run_as_object(run),
+        "at_work": standing.holder if standing.at_work else None,
     }
 
 
-def _as_text(path: Path, counts: dict[str, int], run: Run | None, groups: Sequence[Cluster]) -> str:
-    lines = [f"ledger {shown(str(path))}"]
+def _as_text(standing: _Standing, groups: Sequence[Cluster], settings: Settings) -> str:
+    counts = standing.counts
+    lines = [f"ledger {shown(str(standing.path))}"]
     for state in State:
         if counts.get(state):
-            note = "   in flight; in doubt if no run is under way" if state is State.STARTED else ""
+            in_flight = "in flight" if standing.at_work else "in doubt, as no run is under way"
+            note = f"   {in_flight}" if state is State.STARTED else ""
             lines.append(f"  {state.value.replace('_', ' '):<12}{counts[state]:>11,}{note}")
     if not counts:
         lines.append("  no rows yet")
-    if run is None:
-        lines.append("no run yet")
-    elif run.ended_at is None:
-        lines.append(f"run {run.number} began {_time(run.started_at)} and has not ended, or was killed")
-    else:
-        summary = json.loads(run.summary or "{}")
-        left = summary.get("unread", 0) + summary.get("not_sent", 0)
-        to_go = f", {left:,} rows of its input to go" if left else ""
-        lines.append(f"run {run.number} ended {_time(run.ended_at)}, exit {run.exit_code}: {run.reason}{to_go}")
+    lines += _run_lines(standing, settings)
     if groups:
         lines += ["", *group_lines(groups)]
     return "\n".join(lines)
+
+
+def _run_lines(standing: _Standing, settings: Settings) -> list[str]:
+    run, left = standing.run, standing.left
+    if run is None:
+        return ["no run yet"]
+    if standing.at_work:
+        lines = [f"run {run.number} ({run.command}) is at work since {_time(run.started_at)}: {standing.holder}"]
+        return lines + ([_pace(run, *standing.sample)] if standing.sample else [])
+    if run.ended_at is None:
+        return [f"run {run.number} began {_time(run.started_at)} and has not ended, or was killed"]
+    to_go = f", {left:,} rows of its input to go" if left else ""
+    lines = [f"run {run.number} ended {_time(run.ended_at)}, exit {run.exit_code}: {run.reason}{to_go}"]
+    if left:
+        lines += [f"  {line}" for line in forecast(settings, left, 0, datetime.now().astimezone()).plan_lines()]
+    return lines
+
+
+def _pace(run: Run, at: int, sample: Sample) -> str:
+    seconds = max((at - run.started_at) / 1000, 0.001)
+    limit = "no limit" if sample.rate is None else f"{sample.rate:.3g}"
+    ago = duration(max(0.0, time.time() - at / 1000))
+    took = f", p99 {sample.p99:,.0f} ms" if sample.p99 is not None else ""
+    return (
+        f"  {ago} ago: {sample.requests:,} requests, {sample.requests / seconds:.1f}/s of {limit}, "
+        f"{sample.in_flight} in flight, {sample.throttled:,} times 429{took}"
+    )
+
+
+# ---- history --------------------------------------------------------------------------------------------------------
+
+
+def show_history(config: Path | None, ledger: Path | None, *, json_wanted: bool) -> int:
+    """Print a line for each run; returns exit code 0. Raises LedgerRefusedError when there is no ledger."""
+    found = configure(config, ledger, {})
+    limits = found.settings.limits
+    zone: tzinfo | None = ZoneInfo(limits.timezone) if limits.timetable else None
+    with View(found.ledger_path) as view:
+        if json_wanted:
+            tell(json.dumps([_run_as_object(run) for run in view.runs()]))
+            return Exit.DONE
+        lines = _table(view.runs(), zone, datetime.now(zone).astimezone(zone))
+    tell("\n".join(lines) if lines[1:] else "no run yet")
+    return Exit.DONE
+
+
+def _table(runs: Iterable[Run], zone: tzinfo | None, now: datetime) -> list[str]:
+    rows = [_HEAD, *(_cells(run, zone, now) for run in runs)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if 0 < place < _LEFT else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cells(run: Run, zone: tzinfo | None, now: datetime) -> tuple[str, ...]:
+    started = datetime.fromtimestamp(run.started_at / 1000, UTC).astimezone(zone)
+    began = f"{started:%d %b %H:%M}" if started.year == now.year else f"{started:%d %b %Y}"
+    if run.ended_at is None:
+        return (str(run.number), run.command, began, "", *[""] * 5, "-")
+    ended = datetime.fromtimestamp(run.ended_at / 1000, UTC).astimezone(zone)
+    end = f"{ended:%H:%M}" if ended.date() == started.date() else f"{ended:%a %H:%M}"
+    summary = _summary(run)
+    if "requests" not in summary:  # a decision, which sends nothing
+        return (str(run.number), run.command, began, end, *[""] * 5, str(run.exit_code))
+    bad = sum(int(summary.get(name, 0)) for name in _BAD)
+    seconds = float(summary["elapsed_seconds"])
+    rate = f"{summary['requests'] / seconds:,.1f}" if seconds >= 1 else ""
+    counts = (f"{summary['requests']:,}", f"{summary['created']:,}", f"{bad:,}", f"{summary['in_doubt']:,}", rate)
+    return (str(run.number), run.command, began, end, *counts, str(run.exit_code))
+
+
+def _run_as_object(run: Run) -> dict[str, object]:
+    return {
+        "run": run.number,
+        "command": run.command,
+        "started_at": _time(run.started_at),
+        "ended_at": _time(run.ended_at),
+        "exit_code": run.exit_code,
+        "reason": run.reason,
+        "summary": _summary(run) or None,
+    }
+
+
+def _summary(run: Run | None) -> dict[str, int]:
+    return json.loads(run.summary) if run and run.summary else {}
 
 
 def _time(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def export_rows(
-    config: Path | None,
-    ledger: Path | None,
-    *,
-    states: Sequence[str],
-    run: int | None,
-    form: str,
-    output: str,
-    for_excel: bool,
-) -> int:
-    """Write the rows of a ledger as CSV or NDJSON, streaming; returns exit code 0.
-
-    for_excel: with a byte-order mark, so that it is read as UTF-8, and without formulas; for people, not for programs.
-    Raises ConfigError for an unknown format or a file that cannot be written, LedgerRefusedError without a ledger.
-    """
-    if for_excel and form != "csv":
-        raise ConfigError(f"--for-excel: a spreadsheet opens CSV; leave out --format {form}, or --for-excel")
-    if form not in {"csv", "ndjson"}:
-        raise ConfigError(f'--format: "{form}" is not one of csv, ndjson')
-    if not output:
-        raise ConfigError("--output: is empty: is a variable not set?")
-    path = configure(config, ledger, {}).ledger_path
-    _refuse_ledger(output, path)
-    with View(path) as view, _opened(output) as stream, closing(view.export(states, run)) as rows:
-        if form == "csv":
-            stream.write("\ufeff" * for_excel)
-            writer = csv.writer(_Lines(stream), lineterminator="\r\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(map(_without_formulas, rows) if for_excel else rows)
-        else:
-            flag = COLUMNS.index("reconciled")
-            for row in rows:
-                item = dict(zip(COLUMNS, row, strict=True))
-                item["reconciled"] = bool(row[flag])
-                stream.write(json.dumps(item, ensure_ascii=False) + "\n")
-    return Exit.DONE
-
-
-class _Lines:
-    """Ends lines with a line feed alone. The writer is told otherwise, as only then does it quote a carriage return."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, line: str) -> None:
-        self._stream.write(line.removesuffix("\r\n") + "\n")
-
-
-def _without_formulas(row: Sequence[object]) -> list[object]:
-    """Return a row in which a spreadsheet runs nothing: a text that could be a formula is marked as text."""
-    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(_BEGINS_A_FORMULA) else cell for cell in row]
-
-
-def _refuse_ledger(output: str, ledger: Path) -> None:
-    """An export that replaces the ledger would be the end of every promise."""  # noqa: D401
-    target, kept = os.path.realpath(output), os.path.realpath(ledger)
-    if output != "-" and target in {f"{kept}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", ".lock")}:
-        raise ConfigError(f"--output: {output}: is the ledger, or belongs to it; name another file")
-
-
-@contextmanager
-def _stdout() -> Iterator[TextIO]:
-    """Yield stdout for an export; whoever stops reading, as `| head` does, has what was wanted."""
-    if sys.stdout is None:
-        raise ConfigError("--output: stdout is closed; name a file")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="strict")  # as in a file, whatever the terminal's is
-    try:
-        yield sys.stdout
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return
-    except OSError as exc:
-        raise ConfigError(f"--output: stdout cannot be written: {exc.strerror}") from exc
-
-
-@contextmanager
-def _opened(output: str) -> Iterator[TextIO]:
-    """Open the output; a file appears under its name only when it is whole."""
-    if output == "-":
-        with _stdout() as stream:
-            yield stream
-        return
-    given, path = Path(output), Path(os.path.realpath(output))
-    if given.exists() and not given.is_file():
-        try:
-            with given.open("w", encoding="utf-8", newline="") as stream:
-                yield stream
-        except OSError as exc:
-            raise ConfigError(f"--output: {output}: cannot be written: {exc.strerror}") from exc
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="") as stream:
-            temporary.chmod(0o600)
-            yield stream
-        temporary.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"--output: {output}: cannot be written: {exc.strerror}") from exc
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ def flag(text: str, *names: str) -> Parameter:
 
 ProfileName = Annotated[str | None, Parameter(name="--profile", help="Read all files by this profile of the config.")]
 Quiet = Annotated[bool, flag("Print nothing when all is well.", "--quiet", "-q")]
+Yes = Annotated[bool, flag("Do not ask.", "--yes", "-y")]
 Strict = Annotated[bool, flag("Reject rows that have a warning.")]
 Json = Annotated[bool, flag("Print the result as one JSON object.", "--json")]
 

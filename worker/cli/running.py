@@ -23,6 +23,7 @@ from worker.errors import LedgerError
 from worker.intake import Intake
 from worker.journal import Journal
 from worker.ledger import Sample, SourceFile, Why
+from worker.ledger.pruning import forget_records
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.steering import Order, Orders
 from worker.ledger.survey import Survey
@@ -40,6 +41,8 @@ from worker.screen import Moment, News, as_line, show
 from worker.stopping import Stop, Thresholds, heed_requests, heed_signals, ignore_further
 from worker.submit import Submitter
 from worker.traffic import Traffic
+
+_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,9 @@ async def run_job(job: Job, api: Api) -> Account:
         else:
             ledger = obtain_ledger(job.config, job.credentials, job.inputs, job.choice)
         try:
+            if days := job.config.settings.ledger.keep_payload_days:
+                with ledger.transaction() as connection:
+                    forget_records(connection, round((time.time() - days * _DAY_SECONDS) * 1000))
             return await _Run(job, api, ledger, Tally(input_rows)).send(intake)
         finally:
             ledger.close()

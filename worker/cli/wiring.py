@@ -82,7 +82,7 @@ def obtain_ledger(
     if choice.new:
         create_ledger(path)
     elif not path.exists():
-        if not loopback and not (_at_terminal() and (choice.yes or _agreed(config, path))):
+        if not loopback and not (at_terminal() and (choice.yes or _agreed(config, path))):
             raise LedgerRefusedError(_no_ledger(config, path))
         try:
             create_ledger(path)
@@ -170,19 +170,26 @@ def tell(text: str) -> None:
         say(f"warning: the result could not be printed: {exc.strerror}")
 
 
-def _at_terminal() -> bool:
+def at_terminal() -> bool:
+    """Tell whether a person can be asked."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def _agreed(config: Config, path: Path) -> bool:
+    return agreed(
+        f"There is no ledger at {path} yet, so every row of the input will be sent\n"
+        f"to {config.settings.api.url}. Without an old ledger that is right for a first import only.",
+        "Make a new ledger and begin?",
+    )
+
+
+def agreed(plan: str, question: str) -> bool:
+    """Tell a person at a terminal what would be done, ask, and return the answer."""
     # the event loop would swallow the first Ctrl-C while it waits for this answer
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        say(
-            f"There is no ledger at {path} yet, so every row of the input will be sent\n"
-            f"to {config.settings.api.url}. Without an old ledger that is right for a first import only."
-        )
-        print("Make a new ledger and begin? [y/N] ", end="", file=sys.stderr, flush=True)
+        say(plan)
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
     finally:
         signal.signal(signal.SIGINT, before)

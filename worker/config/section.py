@@ -232,6 +232,7 @@ class Ledger(_Section):
     """Where the results are kept."""
 
     path: Annotated[str, Field(min_length=1)] = "imports.db"
+    keep_payload_days: Annotated[int, Field(ge=0)] = 90
 
 
 class Stop(_Section):

@@ -61,7 +61,7 @@ def create_ledger(path: Path) -> None:
             finally:
                 connection.close()
             path.hardlink_to(temporary)  # unlike a rename, this never replaces a ledger made meanwhile
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError:
@@ -171,7 +171,8 @@ def _refuse_leftovers(path: Path) -> None:
             )
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -230,7 +230,7 @@ def prepare(connection: sqlite3.Connection, path: Path, migrations: tuple[str, .
         if found == len(migrations):
             return
         if found:
-            _keep_copy(connection, path.with_name(f"{path.name}.v{found}.bak"))
+            keep_copy(connection, path.with_name(f"{path.name}.v{found}.bak"))
         for step in range(found, len(migrations)):
             connection.executescript(
                 f"BEGIN IMMEDIATE; {migrations[step]}; PRAGMA user_version = {step + 1}; "
@@ -243,7 +243,7 @@ def prepare(connection: sqlite3.Connection, path: Path, migrations: tuple[str, .
         raise LedgerError(f"{path}: the ledger could not be prepared: {exc}") from exc
 
 
-def _keep_copy(connection: sqlite3.Connection, copy: Path) -> None:
+def keep_copy(connection: sqlite3.Connection, copy: Path) -> None:
     """Copy a ledger; whole and on the disk when this returns, and never readable for others in between."""
     partial = copy.with_name(f"{copy.name}.part")
     partial.unlink(missing_ok=True)

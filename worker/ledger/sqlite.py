@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import assert_never
 
@@ -35,14 +36,13 @@ from worker.ledger import (
     Waive,
     Why,
 )
-from worker.ledger.binding import TARGET_FIELDS, Binding, changed_profiles, compare, refuse_other_rules
+from worker.ledger.attaching import BARRIERS, bind
+from worker.ledger.binding import Binding
 from worker.ledger.lock import Identity, Lock
 from worker.ledger.transaction import guarded, milliseconds, storable
 from worker.ledger.undoing import close, free
 from worker.ledger.waiving import waive
 from worker.model import Created, Row, Settlement, State, state_of
-
-_BARRIERS = "('started', 'created', 'existed', 'waived', 'in_doubt', 'closed')"
 
 _INTENT = f"""
 INSERT INTO rows (key, fingerprint, state, run_id, source_id, line, mark, channel_id, type, started_at)
@@ -51,12 +51,12 @@ ON CONFLICT (key) DO UPDATE SET
     fingerprint = excluded.fingerprint, state = 'started', run_id = excluded.run_id, source_id = excluded.source_id,
     line = excluded.line, mark = excluded.mark, channel_id = excluded.channel_id, type = excluded.type, code = NULL,
     reason = NULL, http_status = NULL, request_id = NULL, started_at = excluded.started_at, settled_at = NULL
-WHERE rows.state NOT IN {_BARRIERS} AND rows.run_id <> excluded.run_id
+WHERE rows.state NOT IN {BARRIERS} AND rows.run_id <> excluded.run_id
 RETURNING id
 """
 _REFUSAL = f"""
 SELECT key, fingerprint, state, source_id, line FROM rows
-WHERE key = ? AND (state IN {_BARRIERS} OR run_id = ?)
+WHERE key = ? AND (state IN {BARRIERS} OR run_id = ?)
 """
 _PAYLOAD = "INSERT OR REPLACE INTO payloads (row_id, record, request) VALUES (?, ?, ?)"
 _SETTLE = """
@@ -101,11 +101,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 _DECISION = """
 INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, sid) VALUES (?, ?, ?, ?, ?, ?)
 """
-_UNDER_OTHERS = f"""
-SELECT profile, count(*) FROM rows JOIN sources ON sources.id = source_id
-WHERE path = ? AND profile <> ? AND state IN {_BARRIERS} GROUP BY profile
-"""
-_HELD = f"SELECT count(*) FILTER (WHERE state = 'created'), count(*) FROM rows WHERE state IN {_BARRIERS}"
 _REMEMBERED_CHANNELS = 10_000
 _IDENTITY_SECONDS = 0.2
 
@@ -139,27 +134,18 @@ class SqliteLedger:
 
         target_only: for what reads no input, so that its keys do not matter.
         """
-        wanted = binding.fields()
-        if target_only:
-            wanted = {field: value for field, value in wanted.items() if field in TARGET_FIELDS}
         with guarded(self._connection, self.path):
-            known: dict[str, str] = dict(self._connection.execute("SELECT field, value FROM binding"))
-            same = known.items() >= wanted.items()  # which spares counting millions of rows
-            done, kept = (0, 0) if same else self._held(changed_profiles(known, wanted))
-            changed = compare(
-                known, wanted, done, kept=kept, accept_target=accept_target, accept_new_keys=accept_new_keys
+            bind(
+                self._connection,
+                binding,
+                accept_target=accept_target,
+                accept_new_keys=accept_new_keys,
+                target_only=target_only,
             )
-            if not accept_new_keys:
-                for path, profile in binding.inputs:
-                    for before, rows in self._connection.execute(_UNDER_OTHERS, (path, profile)).fetchall():
-                        refuse_other_rules(path, before, profile, rows, known=known, wanted=wanted)
-            self._connection.executemany("INSERT OR REPLACE INTO binding VALUES (?, ?)", changed.items())
 
-    def _held(self, profiles: Sequence[str]) -> tuple[int, int]:
-        """Return the rows that are created, and those that must not be sent again; of these profiles, if any."""
-        among = f" AND source_id IN (SELECT id FROM sources WHERE profile IN ({', '.join('?' for _ in profiles)}))"
-        done, kept = self._connection.execute(_HELD + (among if profiles else ""), profiles).fetchone()
-        return done, kept
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Yield the connection for one transaction of somebody who knows these tables."""
+        return guarded(self._connection, self.path)
 
     def start_run(self, command: str) -> int:
         with guarded(self._connection, self.path):

@@ -10,12 +10,12 @@ from worker.errors import LedgerError
 
 
 @contextmanager
-def guarded(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+def guarded(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
     """Run one transaction; what SQLite or the disk says against it becomes a LedgerError."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            yield connection
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

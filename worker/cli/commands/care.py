@@ -2,10 +2,75 @@
 
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
-from worker.cli.app import CARE, app
-from worker.cli.parameter import flag
+from worker.cli.app import CARE, app, typed
+from worker.cli.parameter import ConfigFile, Json, LedgerFile, Yes, flag
+
+ledger_app = App(name="ledger", help="Look at the ledger as a whole, copy it, make it smaller.", group=CARE)
+app.command(ledger_app)
+
+
+@ledger_app.command(name="info")
+def ledger_info(*, config: ConfigFile = None, ledger: LedgerFile = None, json: Json = False) -> int:
+    """Show what a ledger belongs to, how large it is, and who works on it.
+
+    Example: flex-import ledger info
+    """
+    from worker.cli.keeping import show_info
+
+    return show_info(config, ledger, json_wanted=json)
+
+
+@ledger_app.command(name="backup")
+def ledger_backup(
+    file: Annotated[str, Parameter(help="The copy's name; an existing file is never replaced.")],
+    /,
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+) -> int:
+    """Copy the ledger as it is now, even while a run is at work on it.
+
+    Example: flex-import ledger backup imports-2026-03-02.db
+    """
+    from worker.cli.keeping import back_up_ledger
+
+    return back_up_ledger(config, ledger, typed([file])[0])
+
+
+@ledger_app.command(name="prune")
+def ledger_prune(
+    *,
+    before: Annotated[str, Parameter(help="A date: 2026-03-01, or 2026-03-01T06:00.")],
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    yes: Yes = False,
+) -> int:
+    """Drop old records of rows that were refused, old findings and samples; never a row.
+
+    Example: flex-import ledger prune --before 2026-03-01
+    """
+    from worker.cli.keeping import prune_ledger
+
+    return prune_ledger(config, ledger, before, yes=yes)
+
+
+@ledger_app.command(name="copy")
+def ledger_copy(
+    source: Annotated[str, Parameter(help="The ledger; no run may be at work on it.")],
+    target: Annotated[str, Parameter(help="Where it is to be; an existing file is never replaced.")],
+    /,
+    *,
+    config: ConfigFile = None,
+) -> int:
+    """Copy a ledger to another place, to go on there.
+
+    Example: flex-import ledger copy imports.db /srv/import/imports.db
+    """
+    from worker.cli.keeping import copy_whole_ledger
+
+    return copy_whole_ledger(config, *typed([source, target]))
 
 
 @app.command(group=CARE)

@@ -19,6 +19,7 @@ from worker.cli.parameter import (
     Rate,
     Strict,
     Window,
+    Yes,
     flag,
 )
 from worker.errors import ConfigError
@@ -94,7 +95,7 @@ def run(
     strict: Strict = False,
     base_url: BaseUrl = None,
     new_ledger: Annotated[bool, flag("Make the ledger; refused when there is one.")] = False,
-    yes: Annotated[bool, flag("Do not ask.", "--yes", "-y")] = False,
+    yes: Yes = False,
     accept_target: Annotated[bool, flag("Go on although the ledger belongs to another target.")] = False,
     accept_new_keys: Annotated[bool, flag("Go on although rows get other keys than before.")] = False,
     window: Window = ANY_TIME,

@@ -22,6 +22,17 @@ def status(*, config: ConfigFile = None, ledger: LedgerFile = None, quiet: Quiet
 
 
 @app.command(group=LOOK)
+def history(*, config: ConfigFile = None, ledger: LedgerFile = None, json: Json = False) -> int:
+    """Show a line for each run: when, how much, how it ended.
+
+    Example: flex-import history
+    """
+    from worker.cli.looking import show_history
+
+    return show_history(config, ledger, json_wanted=json)
+
+
+@app.command(group=LOOK)
 def failures(
     *,
     config: ConfigFile = None,
@@ -73,7 +84,7 @@ def export(
             if given is not None:
                 raise ConfigError(f"--rejects: writes original records into files of their own; leave out {name}")
         return export_rejects(config, ledger, folder=typed([rejects])[0], run=run)
-    from worker.cli.looking import export_rows
+    from worker.cli.exporting import export_rows
 
     chosen = [one.value for one in state or ()]
     form, target = "csv" if format is None else format, "-" if output is None else typed([output])[0]
