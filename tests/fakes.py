@@ -11,9 +11,8 @@ from tests.samples_of import sid
 from worker.config import Limits
 from worker.config import Retry as RetrySettings
 from worker.model import Answer, Cause, Change, Listed, Listing, Lost, NotSent, Reply, Retry, Row, Settlement, Unlisted
-from worker.reconcile import ListDeparture
 from worker.submit import Submission
-from worker.traffic import Traffic
+from worker.traffic import LaneDeparture, Traffic
 
 
 def created(row: Row) -> Reply:
@@ -91,7 +90,7 @@ class FakeService:
             self.in_flight[row.channel_sid] -= 1
         return answer
 
-    async def list(self, interaction_sid: str, channel_sid: str, departure: ListDeparture) -> Listing | Unlisted:
+    async def list(self, interaction_sid: str, channel_sid: str, departure: LaneDeparture) -> Listing | Unlisted:
         """List what is in a channel; what is late shows only in the list after the next one."""
         del interaction_sid
         await departure.ready()

@@ -59,6 +59,7 @@ TABLE: dict[str, frozenset[str]] = {
     "reconcile": frozenset({"config", "ledger", "model", "traffic", "anyio"}),
     "recorder": frozenset({"errors", "journal", "ledger", "model", "anyio"}),
     "doubts": frozenset({"journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping", "anyio"}),
+    "undo": frozenset({"journal", "ledger", "model", "stopping", "traffic", "verdict", "anyio"}),
     "pipeline": frozenset(
         {
             *("doubts", "errors", "journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping"),
@@ -94,7 +95,7 @@ PURE: dict[str, frozenset[str]] = {
     "payload": frozenset({"collections", "difflib", "functools", "hashlib", "json", "math", "re", "typing"}),
     "proposal": frozenset({"collections", "dataclasses", "difflib", "re", "textwrap", "typing", "unicodedata"}),
     "cluster": frozenset({"collections", "hashlib", "re", "typing"}),
-    "verdict": frozenset({"json", "re", "typing"}),
+    "verdict": frozenset({"dataclasses", "json", "re", "typing"}),
     "report": frozenset({"collections", "dataclasses", "re", "textwrap", "typing"}),
     "plan": frozenset({"collections", "dataclasses", "datetime"}),
     "adaptive": frozenset({"collections", "math"}),

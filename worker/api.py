@@ -170,6 +170,14 @@ class Api:
         url = URL(self._base + row.path, encoded=True)
         return await self._exchange(departure, partial(self._session.post, url, data=row.body))
 
+    async def close(self, interaction_sid: str, channel_sid: str, sid: str, departure: Departure) -> Answer:
+        """Close one participant: `POST …/Participants/{UT}` with `Status=closed` [spec]. There is no DELETE."""
+        if self._session is None:
+            raise RuntimeError("the API is used outside its context")
+        path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants/{sid}"
+        url = URL(self._base + path, encoded=True)
+        return await self._exchange(departure, partial(self._session.post, url, data=b"Status=closed"))
+
     async def _exchange(self, departure: Departure, request: _Request, max_bytes: int = _MAX_BODY_BYTES) -> Answer:
         with anyio.CancelScope() as scope:
             passage = _Passage(departure, scope, self._read_timeout)

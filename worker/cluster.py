@@ -28,6 +28,7 @@ _CHANNEL = {
 _ADVICE = {
     **{(state, code): advice for state in ("rejected", "parked") for code, advice in _CHANNEL.items()},
     ("rejected", "key_conflict"): "give one of the two another key, or drop it",
+    ("failed", "undone"): "give the files that hold them to flex-import run once more",
     ("failed", "403"): "allow it to this account; the next run sends them",
     ("failed", "20403"): "allow it to this account; the next run sends them",
 }

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
@@ -112,6 +112,25 @@ def _for_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)  # keys may be people's
 
 
+class Kept(Protocol):
+    """A row whose participant could not be closed."""
+
+    @property
+    def key(self) -> str:
+        """Its key."""
+        ...
+
+    @property
+    def channel_sid(self) -> str:
+        """Where it is."""
+        ...
+
+    @property
+    def sid(self) -> str:
+        """The participant's."""
+        ...
+
+
 class LogObserver:
     """Puts what a pipeline tells into the log. run: the number that every event carries."""
 
@@ -139,6 +158,10 @@ class LogObserver:
             reason=outcome.reason,
             request_id=settlement.request_id,
         )
+
+    def row_kept(self, row: Kept, code: str, reason: str) -> None:
+        """Log which row could not be undone."""
+        self._log.warning("row.kept", key=row.key, channel=row.channel_sid, sid=row.sid, code=code, reason=reason)
 
     def doubt_resolved(self, row: Row, how: str) -> None:
         """Log what a list showed."""

@@ -16,7 +16,7 @@ import anyio
 from worker.config import Doubt as DoubtSettings
 from worker.ledger import Surroundings
 from worker.model import Listed, Listing, Row, Unlisted
-from worker.traffic import Permit, Refusal, Traffic, WithdrawnError
+from worker.traffic import LaneDeparture, Patience, Refusal, Traffic, WithdrawnError
 
 ROUTING_SIDS = ("task_sid", "worker_sid", "reservation_sid")
 FIRST_LOOKS = (0.0, 1.0, 5.0, 15.0)
@@ -134,47 +134,9 @@ Conclusion = Adopted | NotCreated | Undecided | Later
 class Lister(Protocol):
     """What reconciling needs of the API."""
 
-    def list(self, interaction_sid: str, channel_sid: str, departure: "ListDeparture") -> Awaitable[Listing | Unlisted]:
+    def list(self, interaction_sid: str, channel_sid: str, departure: LaneDeparture) -> Awaitable[Listing | Unlisted]:
         """List all participants of a channel."""
         ...
-
-
-class ListDeparture:
-    """One list on its way, page by page. Lists have a rate of their own: the limits are per endpoint [docs]."""
-
-    def __init__(self, traffic: Traffic) -> None:
-        self._traffic = traffic
-        self._permit: Permit | None = None
-        self._probe = False
-
-    async def enter(self) -> None:
-        """Wait until the list may begin: before a connection is asked for, since that may be what fails."""
-        self._probe = await self._traffic.lists.enter()
-
-    def end(self) -> None:
-        """Let somebody else try a service that is down, if this list was to and found nothing out."""
-        if self._probe:
-            self._probe = False
-            self._traffic.withdraw_probe()
-
-    async def ready(self) -> None:
-        """Wait until a page may be asked for; the one before it was answered. Raises WithdrawnError."""
-        if (before := self.home()) is not None and before.has_left:
-            self._traffic.lists.admit()
-        self._permit = await self._traffic.lists.acquire(probe=self._probe)
-        self._probe = self._permit.probe
-
-    def left(self) -> None:
-        """Take note that the page is asked for."""
-        if self._permit is not None:
-            self._traffic.lists.depart(self._permit)
-
-    def home(self) -> Permit | None:
-        """Take note that the page is over; returns its permit."""
-        permit, self._permit = self._permit, None
-        if permit is not None:
-            self._traffic.lists.give_back(permit)
-        return permit
 
 
 class Reconciler:
@@ -196,7 +158,6 @@ class Reconciler:
         self._api = api
         self._traffic = traffic
         self._settings = doubt
-        self._retry = traffic.retry
         self._draining = draining
         self._on_refused = on_refused
         self._refused = ""
@@ -245,8 +206,7 @@ class Reconciler:
 
     async def _list(self, row: Row) -> Listing | Unlisted:
         listing: Listing | Unlisted = Unlisted(self._refused, refused=True)
-        deadline = self._traffic.active() + self._retry.budget_seconds
-        failures = looks = 0
+        patience = Patience(self._traffic)
         while not self._refused and not self._draining.is_set():
             try:
                 listing = await self._ask(row)
@@ -257,23 +217,13 @@ class Reconciler:
                 return listing
             if self._is_final(row, listing):
                 return listing
-            wait = listing.retry_after_seconds
-            if wait is None:
-                longest = min(self._retry.initial_seconds * 2.0 ** min(looks, 30), self._retry.max_seconds)
-                wait = self._traffic.jitter(0, longest)
-            looks += 1
-            # being throttled, or an outage, says nothing about the channel: it uses up no attempt
-            failures += not listing.throttled and not self._traffic.breaker.is_open
-            wait = min(wait, self._retry.max_retry_after_seconds)
-            if failures >= self._retry.attempts or self._traffic.active() + wait > deadline:
+            if not await patience.wait(throttled=listing.throttled, after_seconds=listing.retry_after_seconds):
                 break
-            with anyio.move_on_after(wait):
-                await self._draining.wait()
         return listing
 
     async def _ask(self, row: Row) -> Listing | Unlisted:
         """List once, and tell the traffic what came back."""
-        departure, lane = ListDeparture(self._traffic), self._traffic.lists
+        departure, lane = LaneDeparture(self._traffic, self._traffic.lists), self._traffic.lists
         try:
             await departure.enter()
             try:

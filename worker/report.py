@@ -5,7 +5,7 @@ The identity: input = the sum of all outcomes + unread. A run in which it does n
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ class Account:
             true.add(Exit.DOUBT)
         if not tolerable(self._bad, tally.read + tally.unread + sum(earlier.values()), self.tolerate_ratio):
             true.add(Exit.BAD_ROWS)
-        return next((code for code in _PRECEDENCE if code in true), Exit.DONE)
+        return most_serious(true)
 
     @property
     def _bad(self) -> int:
@@ -100,6 +100,11 @@ class Account:
         if code is Exit.DONE and self._bad:
             return f"finished; {self._bad:,} rows were rejected, parked or failed, no more than exit.tolerate_ratio"
         return next((cause.reason for cause in self.causes if cause.exit is code), code.meaning)
+
+
+def most_serious(codes: Collection[Exit]) -> Exit:
+    """Return the exit code when all of these are true."""
+    return next((code for code in _PRECEDENCE if code in codes), Exit.DONE)
 
 
 def tolerable(bad: int, rows: int, ratio: float) -> bool:

@@ -5,8 +5,9 @@ comes home. Cutting: what is in flight is recorded as what it is, in doubt.
 """
 
 import signal
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -14,6 +15,8 @@ from worker.model import Cause, Exit, State, Tally
 
 SIGNALS = {signal.SIGINT: Exit.SIGINT, signal.SIGTERM: Exit.SIGTERM, signal.SIGHUP: Exit.SIGHUP}
 
+
+Task = Callable[[], Coroutine[Any, Any, None]]
 
 _BAD = (State.REJECTED, State.PARKED, State.FAILED)
 
@@ -91,6 +94,24 @@ def ignore_further(stop: Stop) -> None:
     if any(cause.exit in SIGNALS.values() for cause in stop.causes):
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+
+async def conduct(
+    work: Task,
+    stop: Stop,
+    *,
+    grace_seconds: float,
+    on_first: Callable[[], None],
+    beside: Sequence[Task],
+) -> None:
+    """Do the work of a run while signals are heeded and others go on beside it; those end with it."""
+    async with anyio.create_task_group() as aside:
+        with anyio.CancelScope() as cut:
+            aside.start_soon(partial(heed_signals, stop, cut, grace_seconds=grace_seconds, on_first=on_first))
+            for one in beside:
+                aside.start_soon(one)
+            await work()
+        aside.cancel_scope.cancel()
 
 
 async def heed_requests(tell: Callable[[], None]) -> None:

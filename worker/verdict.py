@@ -9,6 +9,7 @@ Codes and their meaning are from Twilio's error dictionary [docs] unless marked.
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from worker.model import (
@@ -85,6 +86,8 @@ REFUSED = {
     **dict.fromkeys(range(50407, 50421), "the participant's address or identity was refused"),
 }
 
+_NOT_CLOSED = dict.fromkeys(("404", "20404", "45006"), "no such participant: it may be gone already")
+
 UNKNOWABLE = frozenset({20500, 20503, 45001, 45005, 45350, 45361, 45372})
 FORBIDDEN = 20403
 
@@ -122,6 +125,45 @@ def _judge_reply(reply: Reply) -> Verdict:
     if code is not None and (verdict := _judge_code(code, reply)) is not None:
         return verdict
     return _judge_status(status, str(code or status), message, is_ours=error is not None, reply=reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The participant is closed now, whether it was before or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The participant was not closed, and asking again will not change that. forbidden: it is not allowed at all."""
+
+    code: str
+    reason: str
+    forbidden: bool = False
+
+
+def judge_closing(answer: Answer) -> Closed | Refused | Retry | Halt:
+    """Return what an answer to the closing of a participant means. It may be repeated: closed twice is closed [infer].
+
+    So nothing is ever in doubt here: whatever cannot be known is asked again.
+    """
+    if not isinstance(answer, Reply):
+        return Retry("no_connection" if isinstance(answer, NotSent) else "lost", answer.reason)
+    status = answer.status
+    if 200 <= status < 300:
+        return Closed()
+    if status >= 500 or status == 408:
+        return Retry(str(status), f"status {status}")
+    match _judge_reply(answer):
+        case Retry() | Halt() as verdict:
+            return verdict
+        case Rejected(code, _, closes_channel=True):
+            return Refused(code, _NOT_CLOSED.get(code, CLOSED.get(int(code), "cannot be closed")))
+        case Rejected(code, reason):
+            return Refused(code, reason)
+        case Failed(code, reason, forbidden=forbidden):
+            return Refused(code, reason, forbidden=forbidden)
+        case verdict:
+            return Refused(getattr(verdict, "code", str(status)), f"status {status}, which says nothing about it")
 
 
 def _judge_success(body: bytes) -> Verdict:

@@ -24,7 +24,8 @@ from worker.ledger import Asked, Entry, Intent, Known, Settle, Surroundings
 from worker.ledger.opening import create_ledger, open_ledger
 from worker.ledger.sqlite import SqliteLedger
 from worker.model import Answer, InDoubt, Listing, Row, Settlement, State, Unlisted
-from worker.reconcile import Doubt, Later, ListDeparture, NotCreated, Reconciler
+from worker.reconcile import Doubt, Later, NotCreated, Reconciler
+from worker.traffic import LaneDeparture
 
 SETTLE_SECONDS = 0.3
 
@@ -110,7 +111,7 @@ def test_the_ledger_itself_refuses_an_intent_for_a_row_in_doubt(tmp_path: Path) 
 class _Unhurried(FakeService):
     """A service whose lists take their time."""
 
-    async def list(self, interaction_sid: str, channel_sid: str, departure: ListDeparture) -> Listing | Unlisted:
+    async def list(self, interaction_sid: str, channel_sid: str, departure: LaneDeparture) -> Listing | Unlisted:
         """List what is there, and take 30 seconds for the answer."""
         listing = await super().list(interaction_sid, channel_sid, departure)
         await anyio.sleep(30)

@@ -23,8 +23,8 @@ from worker.config import Doubt as DoubtSettings
 from worker.ledger import Asked, Baseline, Entry, Intent, Known, Reopen, Settle
 from worker.ledger.sqlite import SqliteLedger
 from worker.model import Answer, Listed, Listing, Reply, Row, Unlisted
-from worker.reconcile import ListDeparture
 from worker.submit import Submission
+from worker.traffic import LaneDeparture
 
 SETTLE_SECONDS = 0.02
 ROWS = (row(1), row(2, 1), row(3))
@@ -90,7 +90,7 @@ class FileService(FakeService):
             self.blade.pass_by(f"made {_number(row.key)}")
         return answer if does == "made" else LOST
 
-    async def list(self, interaction_sid: str, channel_sid: str, departure: ListDeparture) -> Listing | Unlisted:
+    async def list(self, interaction_sid: str, channel_sid: str, departure: LaneDeparture) -> Listing | Unlisted:
         """List what the file has of a channel."""
         del interaction_sid
         channel = next(number for number, one in enumerate(ROWS, start=1) if one.channel_sid == channel_sid)

@@ -142,7 +142,7 @@ def to_send_again(
     LedgerRefusedError when a cluster is named and there is no ledger.
     """
     if unfit := [one.value for one in states or () if one not in _SENT_AGAIN]:
-        raise ConfigError(f"--state: {unfit[0]}: only rejected, parked and failed rows can be sent again")
+        raise ConfigError(f"--state: {unfit[0]}: only rejected, parked, failed and closed rows can be sent again")
     if cluster is None:
         return list(states or _SENT_AGAIN), None
     with View(config.ledger_path) as view:

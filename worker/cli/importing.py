@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import anyio
 import structlog
@@ -99,23 +99,12 @@ def work_on_ledger(
 
 
 def _carry_out(job: Job) -> int:
-    settings, config = job.config.settings, job.config
-    api = _api(config, job.credentials)
-    file = str(config.beside(settings.log.file)) if settings.log.file else ""
-    log = configure(form=settings.log.format, level=settings.log.level, file=file, quiet=job.quiet)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    spare_collector()
-    ignore_requests()
-    try:
+    api = api_of(job.config, job.credentials)
+    with logged(job.config, quiet=job.quiet):
+        sys.setswitchinterval(SWITCH_SECONDS)
+        spare_collector()
+        ignore_requests()
         account = anyio.run(run_job, job, api)
-    except Exception as exc:
-        if log and not isinstance(exc, WorkerError):
-            structlog.get_logger().critical("run.failed", exc_info=True)
-        raise
-    finally:
-        if log:
-            with suppress(OSError):
-                log.close()
     code = account.exit_code
     if job.json_wanted:
         tell(json.dumps(as_json(account)))
@@ -124,7 +113,25 @@ def _carry_out(job: Job) -> int:
     return code
 
 
-def _api(config: Config, credentials: Credentials) -> Api:
+@contextmanager
+def logged(config: Config, *, quiet: bool) -> Iterator[None]:
+    """Set the log up for a command that sends. What breaks it is in the log's file, too."""
+    settings = config.settings.log
+    file = str(config.beside(settings.file)) if settings.file else ""
+    log = configure(form=settings.format, level=settings.level, file=file, quiet=quiet)
+    try:
+        yield
+    except Exception as exc:
+        if log and not isinstance(exc, WorkerError):
+            structlog.get_logger().critical("run.failed", exc_info=True)
+        raise
+    finally:
+        if log:
+            with suppress(OSError):
+                log.close()
+
+
+def api_of(config: Config, credentials: Credentials) -> Api:
     """Return the API of this import; what its settings cannot be shows here, before anything is made."""
     settings = config.settings
     return Api(

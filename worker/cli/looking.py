@@ -18,7 +18,7 @@ from worker.ledger.view import Run, View
 from worker.model import Exit, State
 from worker.report import duration, group_lines, printable
 
-_BAD = ("rejected", "parked", "failed")
+_BAD = ("rejected", "parked", "failed", "errored")
 _HEAD = ("RUN", "COMMAND", "STARTED", "ENDED", "REQUESTS", "CREATED", "BAD", "DOUBT", "RATE", "EXIT")
 _LEFT = 4
 """The first columns are text and stand at the left."""
@@ -158,9 +158,10 @@ def _cells(run: Run, zone: tzinfo | None, now: datetime) -> tuple[str, ...]:
     if "requests" not in summary:  # a decision, which sends nothing
         return (str(run.number), run.command, began, end, *[""] * 5, str(run.exit_code))
     bad = sum(int(summary.get(name, 0)) for name in _BAD)
+    made = f"-{summary['closed']:,}" if run.command == "undo" else f"{summary['created']:,}"
     seconds = float(summary["elapsed_seconds"])
     rate = f"{summary['requests'] / seconds:,.1f}" if seconds >= 1 else ""
-    counts = (f"{summary['requests']:,}", f"{summary['created']:,}", f"{bad:,}", f"{summary['in_doubt']:,}", rate)
+    counts = (f"{summary['requests']:,}", made, f"{bad:,}", f"{summary.get('in_doubt', 0):,}", rate)
     return (str(run.number), run.command, began, end, *counts, str(run.exit_code))
 
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 from math import isfinite
 
-import anyio
 import structlog
 from yarl import URL
 
@@ -38,7 +37,7 @@ from worker.rules import Ruled
 from worker.sampler import keep_samples
 from worker.schedule import Hours, Schedule
 from worker.screen import Moment, News, as_line, show
-from worker.stopping import Stop, Thresholds, heed_requests, heed_signals, ignore_further
+from worker.stopping import Stop, Task, Thresholds, conduct, heed_requests, ignore_further
 from worker.submit import Submitter
 from worker.traffic import Traffic
 
@@ -179,20 +178,21 @@ class _Run:
         async def register(source: SourceFile) -> int:
             return await journal.call(partial(self._ledger.register, source))
 
-        concurrency = self._settings.limits.concurrency
-
-        async with anyio.create_task_group() as aside:
-            with anyio.CancelScope() as cut:
-                if not self._job.silent:
-                    aside.start_soon(partial(show, self._look, interactive=sys.stderr.isatty()))
-                grace = self._settings.stop.grace_seconds
-                heed = partial(heed_signals, self._stop, cut, grace_seconds=grace, on_first=self._say_stopping)
-                aside.start_soon(heed)
-                aside.start_soon(heed_requests, self._say_where)
-                aside.start_soon(self._schedule.keep)
-                aside.start_soon(keep_samples, journal, self._sample)
-                await pipeline.run(intake.rows(survey, register), concurrency)
-            aside.cancel_scope.cancel()
+        beside: list[Task] = [
+            partial(heed_requests, self._say_where),
+            self._schedule.keep,
+            partial(keep_samples, journal, self._sample),
+        ]
+        if not self._job.silent:
+            beside.append(partial(show, self._look, interactive=sys.stderr.isatty()))
+        rows = intake.rows(survey, register)
+        await conduct(
+            partial(pipeline.run, rows, self._settings.limits.concurrency),
+            self._stop,
+            grace_seconds=self._settings.stop.grace_seconds,
+            on_first=self._say_stopping,
+            beside=beside,
+        )
         await journal.note([self._sample()])
 
     def _sample(self) -> Sample:

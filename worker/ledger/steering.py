@@ -16,7 +16,7 @@ from worker.ledger.opening import open_beside, open_readonly
 
 Command = Literal["rate", "pause", "resume", "drain"]
 
-_STEERED = ("run", "retry", "reconcile")
+_STEERED = ("run", "retry", "reconcile", "undo")
 """The commands whose runs look for orders."""
 
 _NEWEST = "SELECT id, command, pid, ended_at FROM runs ORDER BY id DESC LIMIT 1"

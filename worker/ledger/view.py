@@ -82,6 +82,18 @@ WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed')
 ORDER BY rows.id
 """
 
+_REVERSIBLE = """
+SELECT count(*) FILTER (WHERE state = 'created' AND NOT unproven),
+    count(DISTINCT channel_id) FILTER (WHERE state = 'created' AND NOT unproven),
+    count(*) FILTER (WHERE state = 'created' AND unproven), count(*) FILTER (WHERE state = 'existed')
+FROM rows WHERE :run IS NULL OR run_id = :run
+"""
+_CREATED = """
+SELECT rows.id, key, sid, interaction_sid, channel_sid FROM rows JOIN channels ON channels.id = channel_id
+WHERE state = 'created' AND NOT unproven AND (:run IS NULL OR run_id = :run)
+ORDER BY channel_sid, rows.id DESC
+"""
+
 _REJECTS = """
 SELECT source_id, line, key, state, code, reason, record FROM (
     SELECT source_id, line, key, state, code, reason, record, run_id
@@ -139,6 +151,15 @@ class Decided(NamedTuple):
     key: str
     decision: str
     detail: str
+
+
+class Reversible(NamedTuple):
+    """What was created, in rows. unproven: adopted without a baseline, so that it may be somebody else's."""
+
+    created: int
+    channels: int
+    unproven: int
+    existed: int
 
 
 class View:
@@ -238,6 +259,16 @@ class View:
         with self._reading() as connection:
             found = connection.execute(_IN_DOUBT, values).fetchall()
         return [InDoubt._make((*row[:-1], tuple(json.loads(row[-1])))) for row in found]
+
+    def reversible(self, run: int | None = None) -> Reversible:
+        """Count what an undo would close, or keep. run: only of what this run brought to its state."""
+        with self._reading() as connection:
+            return Reversible._make(connection.execute(_REVERSIBLE, {"run": run}).fetchone())
+
+    def created(self, run: int | None = None) -> Generator[tuple[int, str, str, str, str], None, None]:
+        """Yield number, key, sid, interaction and channel of what an undo would close: by channel, the newest first."""
+        with self._reading() as connection:
+            yield from connection.execute(_CREATED, {"run": run})
 
     def key_of(self, sid: str) -> str | None:
         """Return the key of the row whose participant has this sid, or None."""

@@ -7,7 +7,8 @@ A request passes, in this order, what holds the run (closed hours, a pause), the
 is last, so that nothing bunches after it.
 """
 
+from worker.traffic.departure import LaneDeparture, Patience
 from worker.traffic.gate import WithdrawnError
 from worker.traffic.lane import CONCURRENCY_CODE, Lane, Permit, Refusal, Traffic
 
-__all__ = ["CONCURRENCY_CODE", "Lane", "Permit", "Refusal", "Traffic", "WithdrawnError"]
+__all__ = ["CONCURRENCY_CODE", "Lane", "LaneDeparture", "Patience", "Permit", "Refusal", "Traffic", "WithdrawnError"]

@@ -10,14 +10,18 @@ from worker.cli.parameter import (
     ANY_TIME,
     BaseUrl,
     ClusterIds,
+    Concurrency,
     ConfigFile,
     Json,
     LedgerFile,
     Quiet,
+    Rate,
     WaiverReason,
     Window,
+    Yes,
     flag,
 )
+from worker.errors import ConfigError
 
 
 @app.command(group=DECIDE)
@@ -71,6 +75,35 @@ def waive(*, cluster: ClusterIds, reason: WaiverReason, config: ConfigFile = Non
     from worker.cli.clustering import waive_clusters
 
     return waive_clusters(config, ledger, clusters=cluster, reason=reason)
+
+
+@app.command(group=DECIDE)
+def undo(
+    *,
+    run: Annotated[int | None, Parameter(help="Close what this run created: its number in history.")] = None,
+    all_: Annotated[bool, flag("Close what any run created.", "--all")] = False,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    rate: Rate = None,
+    concurrency: Concurrency = None,
+    base_url: BaseUrl = None,
+    yes: Yes = False,
+    window: Window = ANY_TIME,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Close the participants that a run created, the newest of a channel first; run it again to finish it.
+
+    Example: flex-import undo --run 2
+    """
+    from worker.cli.undoing import Wish, undo_runs
+    from worker.cli.wiring import configure
+
+    if (run is None) == (not all_):
+        raise ConfigError("undo: say whose participants are to be closed, --run N or --all")
+    limits = {"rate_per_second": rate, "concurrency": concurrency}
+    settings = configure(config, ledger, {"limits": limits, "api": {"base_url": base_url}})
+    return undo_runs(settings, window, Wish(run, yes, quiet, json))
 
 
 @app.command(group=DECIDE)

@@ -132,7 +132,7 @@ def retry(
     config: ConfigFile = None,
     ledger: LedgerFile = None,
     state: Annotated[
-        list[State] | None, Parameter(negative="", help="rejected, parked or failed; may be repeated.")
+        list[State] | None, Parameter(negative="", help="rejected, parked or failed, may be repeated; or closed.")
     ] = None,
     cluster: ClusterId = None,
     rate: Rate = None,
@@ -152,5 +152,9 @@ def retry(
 
     limits = {"rate_per_second": rate, "concurrency": concurrency}
     settings = configure(config, ledger, {"limits": limits, "api": {"base_url": base_url}})
+    if state == [State.CLOSED]:
+        from worker.cli.undoing import free_closed_rows
+
+        return free_closed_rows(settings, cluster)
     states, why = to_send_again(settings, state, cluster)
     return work_on_ledger("retry", settings, states, window, why=why, quiet=quiet, json_wanted=json)

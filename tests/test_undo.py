@@ -1,0 +1,337 @@
+"""Undoing: what was created is closed, once and for all, and nothing else is."""
+
+import json
+import re
+import signal
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.commands import QUICK, Ended, flex_import, start
+from tests.fakes import free_traffic
+from tests.ledger_contract import Desk
+from tests.samples_of import sid
+from tests.test_command import csv_of, states
+from tests.test_ledger_sqlite import SqlitePlace
+from tests.virtual_clock import virtual_time
+from worker.cli import call, undoing
+from worker.emulator import Answer as Canned
+from worker.emulator import Behaviour, Call, Emulator, Fault, after, before, serve
+from worker.journal import Journal
+from worker.ledger import Baseline, Settle
+from worker.ledger.view import View
+from worker.model import Answer, Created, Halt, InDoubt, Lost, NotSent, Reply, Retry, Settlement
+from worker.stopping import Stop
+from worker.traffic import LaneDeparture
+from worker.undo import FIRST_FORBIDDEN, Reversal, Undoer, Undone
+from worker.verdict import Closed, Refused, judge_closing
+
+
+def reply(status: int, code: int | None = None) -> Reply:
+    """Return an answer of the API's."""
+    body = {"sid": sid("UT", 1)} if status < 300 else {"status": status, "message": "no", "code": code}
+    return Reply(status, json.dumps(body).encode(), "RQ", None, None)
+
+
+STRANGERS = Reply(404, b"<html>", None, None, None)
+
+
+# ---- what an answer means -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (reply(200), Closed()),
+        (reply(201), Closed()),
+        (Reply(204, b"", None, None, None), Closed()),
+        (reply(401, 20003), Halt("20003", "the credentials were refused")),
+        (reply(403, 20403), Refused("20403", "forbidden", forbidden=True)),
+        (reply(404, 20404), Refused("20404", "no such participant: it may be gone already")),
+        (reply(400, 45354), Refused("45354", "the conversation is closed")),
+        (reply(400, 45004), Refused("45004", "a parameter is invalid or missing")),
+        (STRANGERS, Refused("404", "status 404 with a body that is not the API's (a proxy's?)")),
+        (Reply(302, b"", None, None, None), Refused("302", "status 302, which says nothing about it")),
+        (reply(503, 20503), Retry("503", "status 503")),
+        (reply(408), Retry("408", "status 408")),
+        (Lost("no answer"), Retry("lost", "no answer")),
+        (NotSent("refused"), Retry("no_connection", "refused")),
+    ],
+)
+def test_what_cannot_be_known_is_asked_again(answer: Answer, verdict: object) -> None:
+    """A participant that is closed twice is closed, so nothing is ever in doubt."""
+    assert judge_closing(answer) == verdict
+
+
+def test_being_throttled_is_one_too_many_and_nothing_else() -> None:
+    """Whatever the code."""
+    verdict = judge_closing(reply(429, 45780))
+    assert isinstance(verdict, Retry)
+    assert verdict.throttled
+
+
+# ---- the work -------------------------------------------------------------------------------------------------------
+
+
+class FakeCloser:
+    """Closes participants as told: sid → answers, each once; after that, or without any, it agrees."""
+
+    def __init__(self, answers: dict[str, list[Answer]] | None = None) -> None:
+        self.answers = answers or {}
+        self.asked: dict[str, list[str]] = defaultdict(list)
+        self.most_in_a_channel = 0
+        self._open: dict[str, int] = defaultdict(int)
+
+    async def close(self, interaction_sid: str, channel_sid: str, sid: str, departure: LaneDeparture) -> Answer:
+        """Answer when there is an answer."""
+        assert interaction_sid
+        await departure.ready()
+        departure.left()
+        self._open[channel_sid] += 1
+        self.most_in_a_channel = max(self.most_in_a_channel, self._open[channel_sid])
+        await anyio.sleep(0.1)
+        self._open[channel_sid] -= 1
+        self.asked[channel_sid].append(sid)
+        left = self.answers.get(sid)
+        return left.pop(0) if left else reply(200)
+
+
+async def undo(place: SqlitePlace, closer: FakeCloser, run: int | None = None) -> tuple[Undone, Stop, list[str]]:
+    """Close what a ledger has as created, as the command does."""
+    with closing(place.open()) as ledger:
+        ledger.start_run("undo")
+        stop, undone, errors = Stop(), Undone(), list[str]()
+
+        async def channels() -> AsyncIterator[Sequence[Reversal]]:
+            with View(place.path) as view:
+                found = list(map(Reversal._make, view.created(run)))
+            for channel in dict.fromkeys(one.channel_sid for one in found):
+                yield [one for one in found if one.channel_sid == channel]
+
+        async with Journal(ledger) as journal:
+            traffic = free_traffic()
+            traffic.draining = stop.draining
+            undoer = Undoer(
+                closer, traffic, journal, undone, stop, on_error=lambda one, code, _: errors.append(f"{one.key} {code}")
+            )
+            await undoer.run(channels(), 4)
+    return undone, stop, errors
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> SqlitePlace:
+    """Return a ledger in which run 1 has created nine rows in three channels, run 2 three more in one of them."""
+    place = SqlitePlace(tmp_path / "imports.db")
+    with closing(place.open()) as ledger:
+        desk = Desk(ledger)
+        for number in range(9):
+            desk.bring(desk.row(number, number % 3), Created(sid("UT", number)))
+        desk.begin_next_run()
+        for number in range(9, 12):
+            desk.bring(desk.row(number, 0), Created(sid("UT", number)))
+    return place
+
+
+@virtual_time
+async def test_the_newest_of_a_channel_goes_first_one_at_a_time(place: SqlitePlace) -> None:
+    """So that a channel is taken apart in the order opposite to that in which it was filled."""
+    closer = FakeCloser()
+    undone, stop, errors = await undo(place, closer)
+    assert (undone.closed, undone.errored, errors, stop.causes) == (12, 0, [], [])
+    assert closer.asked[sid("UO", 0)] == [sid("UT", number) for number in (11, 10, 9, 6, 3, 0)]
+    assert closer.most_in_a_channel == 1
+    assert {row["state"] for row in place.rows()} == {"closed"}
+
+
+@virtual_time
+async def test_only_what_a_run_created_is_undone(place: SqlitePlace) -> None:
+    """The rows of another one stay as they are."""
+    undone, _, _ = await undo(place, FakeCloser(), run=2)
+    assert undone.closed == 3
+    assert [row["state"] for row in place.rows()] == ["created"] * 9 + ["closed"] * 3
+
+
+@virtual_time
+async def test_what_may_work_later_is_tried_again_and_what_never_will_is_told(place: SqlitePlace) -> None:
+    """A lost answer, a refused connection and a 429 are no reason to give up; a definite no is one."""
+    answers: dict[str, list[Answer]] = {
+        sid("UT", 1): [Lost("no answer"), reply(503, 20503)],
+        sid("UT", 2): [reply(429, 45780)] * 20,
+        sid("UT", 4): [NotSent("refused")],
+        sid("UT", 5): [reply(404, 20404)],
+        sid("UT", 7): [Lost("no answer")] * 99,
+    }
+    undone, stop, errors = await undo(place, FakeCloser(answers))
+    assert (undone.closed, undone.errored) == (10, 2)
+    assert sorted(error.partition(" ")[2] for error in errors) == ["20404", "lost"]
+    assert undone.throttled == 20
+    assert stop.causes == []
+    assert undone.errors[("20404", "no such participant: it may be gone already")][0] == 1
+
+
+@virtual_time
+async def test_refused_credentials_halt_it(place: SqlitePlace) -> None:
+    """Every other participant would meet the same wall."""
+    undone, stop, _ = await undo(place, FakeCloser({sid("UT", 7): [reply(401, 20003)]}))
+    assert [cause.exit for cause in stop.causes] == [3]
+    assert undone.closed < 12
+
+
+@virtual_time
+async def test_an_account_that_may_not_close_is_found_out(place: SqlitePlace) -> None:
+    """Some noes are about participants; only noes are about the account."""
+    forbidden: dict[str, list[Answer]] = {sid("UT", number): [reply(403, 20403)] for number in range(12)}
+    undone, stop, _ = await undo(place, FakeCloser(forbidden))
+    assert [cause.exit for cause in stop.causes] == [3]
+    assert FIRST_FORBIDDEN <= undone.errored <= FIRST_FORBIDDEN + 3
+
+
+def test_what_may_be_somebody_elses_is_kept(tmp_path: Path) -> None:
+    """A sid that was adopted without a baseline is not closed; one with a baseline is."""
+    place = SqlitePlace(tmp_path / "other.db")
+    with closing(place.open()) as ledger:
+        desk = Desk(ledger)
+        for number in (1, 2):
+            row = desk.row(number)
+            if number == 2:
+                desk.ledger.write([Baseline(row, ())])
+            doubted = desk.bring(row, InDoubt("lost", "may exist"))
+            ended = Settlement(row.key, Created(sid("UT", number)), ends_doubt=True, reconciled=True)
+            desk.begin_next_run()
+            desk.ledger.write([Settle(doubted, ended)])
+    with View(place.path) as view:
+        assert view.reversible()[:3] == (1, 1, 1)
+        assert [found[2] for found in view.created()] == [sid("UT", 2)]
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[tuple[Emulator, str]]:
+    """An emulated service on loopback."""
+    emulator = Emulator()
+    async with serve(emulator) as base_url:
+        yield emulator, base_url
+
+
+async def command(folder: Path, base_url: str, *words: str) -> Ended:
+    """Run a command at full speed."""
+    return await flex_import(*words, "--base-url", base_url, "--rate", "inf", cwd=folder, env=QUICK)
+
+
+async def test_a_run_is_undone_and_may_be_done_again(tmp_path: Path, service: tuple[Emulator, str]) -> None:
+    """Its participants are closed; the same file sends nothing until the closed rows are freed, and then each once."""
+    emulator, base_url = service
+    (tmp_path / "a.csv").write_text(csv_of(60, 20))
+    assert (await command(tmp_path, base_url, "run", "a.csv")).code == 0
+    ended = await command(tmp_path, base_url, "undo", "--run", "1", "--yes")
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[-1] == ("undo of run 1 ended, exit 0: 60 created = 60 closed + 0 errors + 0 left")
+    assert {one.status for one in emulator.truth.participants.values()} == {"closed"}
+    assert states(tmp_path) == {"closed": 60}
+    again = await command(tmp_path, base_url, "run", "a.csv")
+    assert "60 already done" in again.out
+    freed = await command(tmp_path, base_url, "retry", "--state", "closed")
+    assert "60 rows closed by undo: free to be sent again" in freed.out
+    once_more = await command(tmp_path, base_url, "run", "a.csv")
+    assert (once_more.code, states(tmp_path)) == (0, {"created": 60})
+    assert emulator.stats.created == 120
+
+
+async def test_an_undo_that_was_killed_is_finished_by_the_next_one(
+    tmp_path: Path, service: tuple[Emulator, str]
+) -> None:
+    """Whatever it had closed and not recorded is closed once more, which changes nothing."""
+    emulator, base_url = service
+    (tmp_path / "a.csv").write_text(csv_of(300, 60))
+    assert (await command(tmp_path, base_url, "run", "a.csv")).code == 0
+    emulator.change(latency_seconds=0.02, faults_after={})
+    words = ("undo", "--all", "--yes", "--base-url", base_url, "--rate", "inf")
+    process = await start(*words, cwd=tmp_path, env=QUICK)
+    await emulator.until(lambda: emulator.stats.updated >= 50)
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+    left = states(tmp_path)["created"]
+    assert 0 < left < 300
+    ended = await command(tmp_path, base_url, *words[:3], "--json")
+    told = json.loads(ended.out)
+    assert (ended.code, told["closed"], told["left"]) == (0, left, 0)
+    assert states(tmp_path) == {"closed": 300}
+    assert {one.status for one in emulator.truth.participants.values()} == {"closed"}
+
+
+async def test_a_signal_drains_an_undo(tmp_path: Path) -> None:
+    """What is in flight comes home and is recorded; the rest is left, and said."""
+    emulator = Emulator(Behaviour())
+    async with serve(emulator) as base_url:
+        (tmp_path / "a.csv").write_text(csv_of(200, 200))
+        assert (await command(tmp_path, base_url, "run", "a.csv")).code == 0
+        emulator.change(latency_seconds=0.1)
+        words = ("undo", "--run", "1", "--yes", "--base-url", base_url, "--rate", "inf")
+        process = await start(*words, cwd=tmp_path, env=QUICK)
+        await emulator.until(lambda: emulator.stats.updated >= 16)
+        process.send_signal(signal.SIGTERM)
+        out, err = await process.communicate()
+        closed = emulator.stats.updated
+    assert process.returncode == 143
+    assert states(tmp_path) == {"closed": closed, "created": 200 - closed}
+    found = re.search(r"200 created = (\d+) closed \+ 0 errors \+ (\d+) left", out.decode())
+    assert found is not None
+    assert list(map(int, found.groups())) == [closed, 200 - closed]
+    assert b"Stopping: " in err
+
+
+async def test_what_the_service_refuses_is_told_with_its_reason(tmp_path: Path, service: tuple[Emulator, str]) -> None:
+    """Exit 1, and its row stays created, so that the next undo asks once more."""
+    emulator, base_url = service
+    (tmp_path / "a.csv").write_text(csv_of(10, 10))
+    assert (await command(tmp_path, base_url, "run", "a.csv")).code == 0
+    no = Canned(status=400, code=45004, message="not for agents")
+    emulator.script(sid("UO", 3), before(no), on=Call.UPDATE)
+    emulator.script(sid("UO", 4), after(Fault.RESET), on=Call.UPDATE)
+    ended = await command(tmp_path, base_url, "undo", "--run", "1", "--yes")
+    assert ended.code == 1
+    assert re.search(r"1 x 45004 a parameter is invalid or missing, first \w+", ended.out)
+    assert states(tmp_path) == {"closed": 9, "created": 1}
+    assert (await command(tmp_path, base_url, "undo", "--run", "1", "--yes")).code == 0
+
+
+@pytest.mark.parametrize("words", [[], ["--run", "1", "--all"]])
+def test_whose_participants_has_to_be_said(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody undoes everything by leaving something out."""
+    assert call(["undo", *words]) == 2
+    assert "--run N or --all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_a_person_is_asked_with_the_count(
+    place: SqlitePlace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, yes: bool
+) -> None:
+    """And nothing is closed without a yes; where nobody can be asked, it takes --yes."""
+    assert place.path.name == "imports.db"
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
+    nobody = ["undo", "--all", "--base-url", "http://127.0.0.1:9"]
+    assert call(nobody) == 2
+    assert "12 participants that all runs created would be closed, in 3 channels" in capsys.readouterr().err
+    asked: list[str] = []
+
+    def answer(plan: str, question: str) -> bool:
+        asked.append(f"{plan}\n{question}")
+        return yes
+
+    async def carry_out(_self: Any, _api: Any) -> int:
+        await anyio.lowlevel.checkpoint()
+        return 77
+
+    monkeypatch.setattr(undoing, "at_terminal", lambda: True)
+    monkeypatch.setattr(undoing, "agreed", answer)
+    monkeypatch.setattr(undoing._Undoing, "carry_out", carry_out)
+    assert call(nobody) == (77 if yes else 2)
+    assert asked[0].endswith("Close 12 participants?")
