@@ -223,7 +223,7 @@ async def test_one_cluster_is_sent_again(tmp_path: Path, service: tuple[Emulator
         ("{malformedr}", (), "so there is nothing to send again. Repair them:\n  flex-import export --rejects fix/"),
         ("{no_sidi}", (), "its 1 rows may exist, so they are not sent again;\n  flex-import reconcile"),
         ("{45354p}", ("--state", "rejected"), "--state: rejected: the rows of cluster {45354p} are parked"),
-        ("{45354p}", ("--state", "created"), "--state: created: only rejected, parked and failed rows"),
+        ("{45354p}", ("--state", "created"), "--state: created: only rejected, parked, failed and closed rows"),
     ],
 )
 async def test_what_cannot_be_sent_again_is_refused(

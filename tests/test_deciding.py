@@ -146,4 +146,4 @@ async def test_what_reads_no_input_needs_its_ledger_and_the_same_target(
     assert ended.code == 2
     assert "this ledger belongs to this machine" in ended.err
     ended = await command(tmp_path, base_url, "retry", "--state", "created")
-    assert "only rejected, parked and failed rows" in ended.err
+    assert "only rejected, parked, failed and closed rows" in ended.err
