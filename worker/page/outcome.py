@@ -140,10 +140,10 @@ def _fact(name: str, value: str) -> Html:
 def _figures(content: Content) -> list[Html]:
     account, groups = content.last_account, len(content.groups)
     bad = sum(group.rows for group in content.groups)
-    figures = [("Created", content.counts.get("created", 0), "by all runs", "")]
-    if account is not None:
-        figures.append(("To go", account.get("not_sent", 0) + account.get("unread", 0), "not sent, or unread", ""))
-    figures += [
+    to_go = None if account is None else account.get("not_sent", 0) + account.get("unread", 0)
+    figures: list[tuple[str, int | None, str, str]] = [
+        ("Created", content.counts.get("created", 0), "by all runs", ""),
+        ("To go", to_go, "not known yet" if to_go is None else "not sent, or unread", ""),
         ("Need something", bad, f"in {groups} group{'' if groups == 1 else 's'}", "groups"),
         ("In doubt", content.doubts_total, "may exist", "doubts"),
     ]
@@ -151,7 +151,7 @@ def _figures(content: Content) -> list[Html]:
         tag(
             "div",
             tag("dt", name),
-            tag("dd", count(number), class_="figure" if number else "figure none"),
+            tag("dd", "?" if number is None else count(number), class_="figure" if number else "figure none"),
             tag("dd", tag("a", about, href=f"#{link}") if link and number else about),
         )
         for name, number, about, link in figures

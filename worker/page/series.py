@@ -80,14 +80,17 @@ def _of_run(run: RunLine) -> Iterable[Stride]:
 
 
 def points(of: Sequence[Stride], value: Callable[[Stride], float | None]) -> list[Point]:
-    """Return a line; where it has no value it is interrupted."""
-    made, gaps = [], 0
+    """Return a line from the first sample's beginning; where it has no value it is interrupted."""
+    made, gaps = list[Point](), 0
     for stride in of:
         found = value(stride)
         if found is None or not math.isfinite(found):
             gaps += 1
         else:
-            made.append(Point(stride.piece + gaps, stride.end, min(max(found, 0.0), float(_MOST))))
+            piece, level = stride.piece + gaps, min(max(found, 0.0), float(_MOST))
+            if not made or made[-1].piece != piece:
+                made.append(Point(piece, stride.start, level))
+            made.append(Point(piece, stride.end, level))
     return made
 
 

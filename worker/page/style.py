@@ -146,7 +146,7 @@ color:var(--quiet)}
 .plot path,.sample path{vector-effect:non-scaling-stroke}
 .band{stroke:none;fill-opacity:.22}
 .band.first{fill:var(--accent)}.band.second{fill:var(--accent-soft)}.band.third{fill:var(--grey)}
-.band.bound{fill:none}
+.band.bound{fill:var(--ink);fill-opacity:.12}
 .line{fill:none;stroke-linejoin:round;stroke-linecap:round}
 .line.first{stroke:var(--accent);stroke-width:1.75}
 .line.second{stroke:var(--accent-soft);stroke-width:1.5;stroke-dasharray:6 3;stroke-linecap:butt}
