@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 from worker.cli.wiring import configure, shown, tell
 from worker.config import Config, Setting, Source, as_toml, as_toml_key, load, settings_of
@@ -102,7 +103,7 @@ def show_config(config_file: Path | None, ledger: Path | None, *, json_wanted: b
     """
     config = configure(config_file, ledger, {})
     flags: dict[tuple[str, ...], str] = {} if ledger is None else {("ledger", "path"): "--ledger"}
-    settings = [_masked(setting) for setting in settings_of(config, flags, os.environ)]
+    settings = masked_settings(config, flags)
     credentials = {name: "set" if os.environ.get(name) else "missing" for name in VARIABLES}
     if json_wanted:
         tell(json.dumps(_as_object(config, settings, credentials)))
@@ -112,6 +113,11 @@ def show_config(config_file: Path | None, ledger: Path | None, *, json_wanted: b
         lines += [f"  {name:<{_KEY_WIDTH}} {state}" for name, state in credentials.items()]
         tell(printable("\n".join(lines)))
     return Exit.DONE
+
+
+def masked_settings(config: Config, flags: Mapping[tuple[str, ...], str] = MappingProxyType({})) -> list[Setting]:
+    """Return every setting without its secrets. flags: key path → the option that gave its value."""
+    return [_masked(setting) for setting in settings_of(config, flags, os.environ)]
 
 
 def _masked(setting: Setting) -> Setting:

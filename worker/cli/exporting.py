@@ -41,8 +41,8 @@ def export_rows(
     if not output:
         raise ConfigError("--output: is empty: is a variable not set?")
     path = configure(config, ledger, {}).ledger_path
-    _refuse_ledger(output, path)
-    with View(path) as view, _opened(output) as stream, closing(view.export(states, run)) as rows:
+    refuse_ledger(output, path)
+    with View(path) as view, opened(output) as stream, closing(view.export(states, run)) as rows:
         if form == "csv":
             stream.write("\ufeff" * for_excel)
             writer = csv.writer(_Lines(stream), lineterminator="\r\n")
@@ -72,7 +72,7 @@ def _without_formulas(row: Sequence[object]) -> list[object]:
     return [f"'{cell}" if isinstance(cell, str) and cell.startswith(_BEGINS_A_FORMULA) else cell for cell in row]
 
 
-def _refuse_ledger(output: str, ledger: Path) -> None:
+def refuse_ledger(output: str, ledger: Path) -> None:
     """An export that replaces the ledger would be the end of every promise."""  # noqa: D401
     target, kept = os.path.realpath(output), os.path.realpath(ledger)
     if output != "-" and target in {f"{kept}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", ".lock")}:
@@ -96,7 +96,7 @@ def _stdout() -> Iterator[TextIO]:
 
 
 @contextmanager
-def _opened(output: str) -> Iterator[TextIO]:
+def opened(output: str) -> Iterator[TextIO]:
     """Open the output; a file appears under its name only when it is whole."""
     if output == "-":
         with _stdout() as stream:

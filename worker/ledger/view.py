@@ -221,6 +221,12 @@ class View:
             found = connection.execute(f"{_SAMPLES} WHERE run_id = ? ORDER BY at DESC LIMIT 1", (run,)).fetchone()
         return (found[0], Sample(*found[1:])) if found else None
 
+    def bound_to(self) -> tuple[str, str]:
+        """Return the target and the account that the ledger belongs to; "" for what is not known."""
+        with self._reading() as connection:
+            found = dict(connection.execute("SELECT field, value FROM binding WHERE field IN ('target', 'account')"))
+        return found.get("target", ""), found.get("account", "")
+
     def decisions(self, most: int) -> tuple[int, list[Decided]]:
         """Return how many decisions people made about rows, and the newest of them, so many at most."""
         query = (

@@ -180,7 +180,8 @@ class ValueAxis:
     @classmethod
     def linear(cls, highest: float, *, least_step: float = 0.0) -> "ValueAxis":
         """Return the axis for values up to the highest."""
-        step = max(_round_up(highest / 4), least_step) if highest > 0 else max(0.5, least_step)
+        quarter = highest / 4
+        step = max(_round_up(quarter), least_step) if quarter > 0 else max(0.5, least_step)
         steps = max(math.ceil((highest or 1.0) / step * (1 - 1e-9)), 1)
         return cls(0.0, steps * step, tuple(step * number for number in range(steps + 1)))
 

@@ -53,6 +53,22 @@ def failures(
 
 
 @app.command(group=LOOK)
+def report(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    output: Annotated[str, Parameter(name=["--output", "-o"], help="A file, or - for stdout.")] = "report.html",
+) -> int:
+    """Write everything about the import on one page of HTML that loads nothing.
+
+    Example: flex-import report -o report.html
+    """
+    from worker.cli.reporting import write_report
+
+    return write_report(config, ledger, typed([output])[0])
+
+
+@app.command(group=LOOK)
 def export(
     *,
     config: ConfigFile = None,
