@@ -170,7 +170,7 @@ async def test_the_first_import_of_the_readme_works_as_written(tmp_path: Path) -
     block = PAGES["README.md"].partition("## Your first import")[2].partition("\n## ")[0]
     lines = [line.partition("#")[0].strip() for line in block.splitlines() if line.startswith("    flex-import")]
     assert [line.split()[1] for line in lines] == [
-        *("config", "check", "run", "run", "status", "failures", "export", "export")
+        *("config", "check", "doctor", "run", "run", "status", "failures", "report", "export", "export")
     ]
     emulator = Emulator()
     ended = []
@@ -183,9 +183,11 @@ async def test_the_first_import_of_the_readme_works_as_written(tmp_path: Path) -
             ended.append(await flex_import(*shlex.split(command)[1:], cwd=tmp_path, env=env))
             if redirected:
                 (tmp_path / redirected).write_text(ended[-1].out, encoding="utf-8")
-    assert [one.code for one in ended] == [0, 0, 6, 0, 0, 0, 0, 0], [one.err for one in ended]
+    assert [one.code for one in ended] == [0, 0, 0, 6, 0, 0, 0, 0, 0, 0], [one.err for one in ended]
     assert "[source]" in (tmp_path / "config.toml").read_text()
-    assert "10 created" in ended[2].out
-    assert "15 created + 10 already done" in ended[3].out
+    assert "exit 0: ready" in ended[2].out
+    assert "10 created" in ended[3].out
+    assert "15 created + 10 already done" in ended[4].out
+    assert "25 = the sum of the lines" in (tmp_path / "report.html").read_text()
     assert emulator.stats.arrived == 25
     assert (tmp_path / "ids.csv").read_text().count("created") == 25

@@ -178,7 +178,29 @@ class Api:
         url = URL(self._base + path, encoded=True)
         return await self._exchange(departure, partial(self._session.post, url, data=b"Status=closed"))
 
-    async def _exchange(self, departure: Departure, request: _Request, max_bytes: int = _MAX_BODY_BYTES) -> Answer:
+    async def probe(self, interaction_sid: str, channel_sid: str, departure: Departure) -> tuple[Answer, float | None]:
+        """Ask for one entry of a channel's list, which changes nothing; returns the service's clock, too.
+
+        The clock is its Date header in seconds since 1970, None when there is none.
+        """
+        if self._session is None:
+            raise RuntimeError("the API is used outside its context")
+        path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants?PageSize=1"
+        dates: list[str] = []
+        request = partial(self._session.get, URL(self._base + path, encoded=True))
+        answer = await self._exchange(departure, request, _MAX_PAGE_BYTES, on_date=dates.append)
+        with suppress(ValueError, IndexError):
+            return answer, parsedate_to_datetime(dates[0]).timestamp()
+        return answer, None
+
+    async def _exchange(
+        self,
+        departure: Departure,
+        request: _Request,
+        max_bytes: int = _MAX_BODY_BYTES,
+        *,
+        on_date: Callable[[str], None] | None = None,
+    ) -> Answer:
         with anyio.CancelScope() as scope:
             passage = _Passage(departure, scope, self._read_timeout)
             token = _passage.set(passage)
@@ -187,6 +209,8 @@ class Api:
                 async with request(
                     headers=self._headers, allow_redirects=False, proxy=self._proxy, proxy_headers=self._proxy_headers
                 ) as response:
+                    if on_date:
+                        on_date(response.headers.get("Date", ""))
                     return await _read(response, max_bytes)
             except (aiohttp.ClientError, OSError) as exc:
                 reason = _reason(exc)

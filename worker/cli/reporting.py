@@ -43,13 +43,13 @@ def _gather(config: Config, view: View) -> Content:
     runs = list(view.runs())
     accounts = {run.number: json.loads(run.summary) if run.summary else {} for run in runs}
     last = next((accounts[run.number] for run in reversed(runs) if "read" in accounts[run.number]), None)
-    target, account = view.bound_to()
+    bound = view.binding()
     doubts = view.in_doubt()
     decided, decisions = view.decisions(_LISTED)
     return Content(
         ledger=shown(str(config.ledger_path)),
-        target=target or "no target yet",
-        account=masked(account).removeprefix("account "),
+        target=bound.get("target", "no target yet"),
+        account=masked(bound.get("account")).removeprefix("account "),
         version=__version__,
         made_at=time.time(),
         zone=_zone(config),

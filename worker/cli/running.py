@@ -271,7 +271,7 @@ class _Run:
         config = self._job.config.path or "none found, defaults"
         say(
             f"ledger  {shown(str(self._ledger.path))}: {done:,} rows created so far, {doubt:,} in doubt\n"
-            f"target  {URL(self._settings.api.url).authority}{', ' if account else ''}{account}\n"
+            f"target  {URL(self._settings.api.url).host_port_subcomponent}{', ' if account else ''}{account}\n"
             f"config  {config}"
         )
 

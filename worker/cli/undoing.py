@@ -104,7 +104,7 @@ def _ask(config: Config, credentials: Credentials, wish: Wish, found: Reversible
     plan = "\n".join(
         [
             f"{found.created:,} participants that {wish.whose} created would be closed, in {found.channels:,} channels",
-            f"at {URL(config.settings.api.url).authority}{', ' if account else ''}{account}.",
+            f"at {URL(config.settings.api.url).host_port_subcomponent}{', ' if account else ''}{account}.",
             f"That takes {duration(found.created / rate)} at least, and takes people out of their conversations.",
             *_kept_lines(found),
         ]

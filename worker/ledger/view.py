@@ -221,11 +221,17 @@ class View:
             found = connection.execute(f"{_SAMPLES} WHERE run_id = ? ORDER BY at DESC LIMIT 1", (run,)).fetchone()
         return (found[0], Sample(*found[1:])) if found else None
 
-    def bound_to(self) -> tuple[str, str]:
-        """Return the target and the account that the ledger belongs to; "" for what is not known."""
+    def binding(self) -> dict[str, str]:
+        """Return what the ledger belongs to: field → value."""
         with self._reading() as connection:
-            found = dict(connection.execute("SELECT field, value FROM binding WHERE field IN ('target', 'account')"))
-        return found.get("target", ""), found.get("account", "")
+            return dict(connection.execute("SELECT field, value FROM binding"))
+
+    def a_channel(self) -> tuple[str, str] | None:
+        """Return the interaction and the sid of the newest channel that was sent to, None when there is none."""
+        with self._reading() as connection:
+            query = "SELECT interaction_sid, channel_sid FROM channels ORDER BY id DESC LIMIT 1"
+            found = connection.execute(query).fetchone()
+        return None if found is None else (str(found[0]), str(found[1]))
 
     def decisions(self, most: int) -> tuple[int, list[Decided]]:
         """Return how many decisions people made about rows, and the newest of them, so many at most."""

@@ -82,6 +82,19 @@ def check(
 
 
 @app.command(group=IMPORT)
+def doctor(
+    *, config: ConfigFile = None, ledger: LedgerFile = None, base_url: BaseUrl = None, json: Json = False
+) -> int:
+    """Look whether all is there that a run needs, and call the service once; changes nothing.
+
+    Example: flex-import doctor
+    """
+    from worker.cli.doctoring import examine
+
+    return examine(config, ledger, base_url, json_wanted=json)
+
+
+@app.command(group=IMPORT)
 def run(
     files: Files,
     /,
