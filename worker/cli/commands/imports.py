@@ -95,6 +95,25 @@ def doctor(
 
 
 @app.command(group=IMPORT)
+def rehearse(
+    files: Files,
+    /,
+    *,
+    config: ConfigFile = None,
+    rows: Annotated[int, Parameter(help="How many rows, from all over the files.")] = 2000,
+    profile: ProfileName = None,
+    quiet: Quiet = False,
+) -> int:
+    """Import a sample of your files into an unkind service on this machine, kill it, and see what comes of it.
+
+    Example: flex-import rehearse export.csv
+    """
+    from worker.cli.rehearsing import rehearse_files
+
+    return rehearse_files(typed(files), config, rows, profile, quiet=quiet)
+
+
+@app.command(group=IMPORT)
 def run(
     files: Files,
     /,
