@@ -57,6 +57,7 @@ TABLE: dict[str, frozenset[str]] = {
     "stopping": frozenset({"model", "anyio"}),
     "logs": frozenset({"errors", "model", "structlog"}),
     "screen": frozenset({"model", "anyio", "rich"}),
+    "metrics": frozenset({"config", "errors", "latency", "model", "anyio", "prometheus_client", "yarl"}),
     "reconcile": frozenset({"config", "ledger", "model", "traffic", "anyio"}),
     "recorder": frozenset({"errors", "journal", "ledger", "model", "anyio"}),
     "doubts": frozenset({"journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping", "anyio"}),

@@ -13,7 +13,9 @@ from math import isfinite
 import structlog
 from yarl import URL
 
+from worker import __version__
 from worker.api import Api
+from worker.cli.measuring import measured
 from worker.cli.wiring import LedgerChoice, masked, obtain_ledger, open_own_ledger, placed, say, shown
 from worker.cluster import Cluster
 from worker.config import Config
@@ -28,6 +30,7 @@ from worker.ledger.steering import Order, Orders
 from worker.ledger.survey import Survey
 from worker.ledger.view import View
 from worker.logs import LogObserver
+from worker.metrics import Metrics, Reading
 from worker.model import Cause, Change, Exit, State, Tally
 from worker.pipeline import Pipeline, handed_on
 from worker.reconcile import Reconciler
@@ -71,23 +74,24 @@ async def run_job(job: Job, api: Api) -> Account:
     """Count the input, open its ledger and do the job. Raises WorkerError for what stops it before anything is sent."""
     async with Intake(job.inputs, job.config.settings.source.min_rows) as intake:
         input_rows = await intake.count()
-        if job.choice is None:
-            ledger = open_own_ledger(job.config, job.credentials)
-        else:
-            ledger = obtain_ledger(job.config, job.credentials, job.inputs, job.choice)
-        try:
-            if days := job.config.settings.ledger.keep_payload_days:
-                with ledger.transaction() as connection:
-                    forget_records(connection, round((time.time() - days * _DAY_SECONDS) * 1000))
-            return await _Run(job, api, ledger, Tally(input_rows)).send(intake)
-        finally:
-            ledger.close()
+        with measured(job.config) as metrics:
+            if job.choice is None:
+                ledger = open_own_ledger(job.config, job.credentials)
+            else:
+                ledger = obtain_ledger(job.config, job.credentials, job.inputs, job.choice)
+            try:
+                if days := job.config.settings.ledger.keep_payload_days:
+                    with ledger.transaction() as connection:
+                        forget_records(connection, round((time.time() - days * _DAY_SECONDS) * 1000))
+                return await _Run(job, api, ledger, Tally(input_rows), metrics).send(intake)
+            finally:
+                ledger.close()
 
 
 class _Run:
     """One run on an open ledger."""
 
-    def __init__(self, job: Job, api: Api, ledger: SqliteLedger, tally: Tally) -> None:
+    def __init__(self, job: Job, api: Api, ledger: SqliteLedger, tally: Tally, metrics: Metrics) -> None:
         self._job = job
         self._api = api
         self._settings = job.config.settings
@@ -118,6 +122,9 @@ class _Run:
         self._queue = RowQueue(self._settings.source.queue_rows)
         self._ledger_broke = False
         self._began = time.monotonic()
+        self._started = time.time()
+        self._metrics = metrics
+        metrics.watch(self._read_off)
 
     async def send(self, intake: Intake) -> Account:
         """Import, record how it ended, and return the account."""
@@ -125,6 +132,7 @@ class _Run:
         await self._pump(intake)
         ignore_further(self._stop)
         account = self._account(time.monotonic() - self._began)
+        await self._metrics.finish(account.exit_code, account.elapsed_seconds)
         structlog.get_logger().info("run.finished", **as_json(account))
         return account
 
@@ -182,6 +190,7 @@ class _Run:
             partial(heed_requests, self._say_where),
             self._schedule.keep,
             partial(keep_samples, journal, self._sample),
+            self._metrics.keep,
         ]
         if not self._job.silent:
             beside.append(partial(show, self._look, interactive=sys.stderr.isatty()))
@@ -207,6 +216,13 @@ class _Run:
             rate if isfinite(rate) else None,
             self._traffic.slot_finder.limit,
             *(1000 * seconds for seconds in took or ()),
+        )
+
+    def _read_off(self) -> Reading:
+        traffic = self._traffic
+        limits = (traffic.creates.rate, traffic.slot_finder.limit)
+        return Reading(
+            self._number, self._job.command, __version__, self._started, self._tally, *limits, traffic.latencies.latest
         )
 
     def _new_orders(self) -> list[Order]:

@@ -19,6 +19,9 @@ from worker.config.section import (
     is_loopback,
     parse_rate,
 )
+from worker.config.section import (
+    Metrics as MetricsSettings,
+)
 
 __all__ = [
     "Config",
@@ -26,6 +29,7 @@ __all__ = [
     "FieldMapping",
     "Limits",
     "Lookup",
+    "MetricsSettings",
     "Profile",
     "Retry",
     "Setting",

@@ -260,6 +260,31 @@ class Log(_Section):
     file: str = ""
 
 
+def _known_gateway(url: str) -> str:
+    """Refuse what is no gateway's address; the value may hold a password, so no message shows it."""
+    try:
+        known = not url or (URL(url).scheme in {"http", "https"} and bool(URL(url).host))
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("must be an http:// or https:// address, as http://pushgateway:9091")
+    return url
+
+
+def _read_by_node_exporter(path: str) -> str:
+    if path and not path.endswith(".prom"):
+        raise ValueError("must end with .prom: node_exporter reads no other files")
+    return path
+
+
+class Metrics(_Section):
+    """What Prometheus is told, and how."""
+
+    textfile: Annotated[str, AfterValidator(_read_by_node_exporter)] = ""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    pushgateway: Annotated[str, AfterValidator(_known_gateway)] = ""
+
+
 class Settings(BaseSettings):
     """Every setting of a run, validated."""
 
@@ -284,6 +309,7 @@ class Settings(BaseSettings):
     stop: Stop = Stop()
     exit: ExitCode = ExitCode()
     log: Log = Log()
+    metrics: Metrics = Metrics()
 
     @field_validator("lookup")
     @classmethod
