@@ -1,0 +1,165 @@
+"""The samples for schedules: checked by the tools that will read them, and against what flex-import really does."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.commands import ROOT
+from worker.cli.app import app
+from worker.config import Settings, load
+from worker.model import Exit
+
+DEPLOY = ROOT / "samples" / "deploy"
+UNITS = ("flex-import.service", "flex-import.timer")
+GRACE = Settings().stop.grace_seconds
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="needs systemd-analyze, which is not installed here"
+)
+
+
+def documents() -> list[dict[str, Any]]:
+    """Return every object of the Kubernetes samples."""
+    return [one for path in sorted(DEPLOY.glob("*job*.yaml")) for one in yaml.safe_load_all(path.read_text())]
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and pod of each job."""
+    for one in documents():
+        if one["kind"] == "CronJob":
+            yield one["metadata"]["name"], one["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        elif one["kind"] == "Job":
+            yield one["metadata"]["name"], one["spec"]["template"]["spec"]
+
+
+def command_lines() -> list[str]:
+    """Return every command of flex-import in the samples, as the shell would see it."""
+    found = []
+    for name in ("crontab", "flex-import.service"):
+        lines = [line for line in (DEPLOY / name).read_text().splitlines() if not line.startswith("#")]
+        found += re.findall(r"flex-import (?:run|ledger)[^>&\n]*", "\n".join(lines))
+    for _, pod in pods():
+        [container] = pod["containers"]
+        args = container["args"]
+        found.append(args[0].removeprefix("exec ") if "command" in container else shlex.join(["flex-import", *args]))
+    return [line.strip().rstrip("'") if line.count("'") % 2 else line.strip() for line in found]
+
+
+def test_every_command_of_the_samples_can_be_parsed() -> None:
+    """No schedule fails at night by a misspelt option."""
+    lines = command_lines()
+    assert len(lines) == 8
+    for line in lines:
+        app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+
+
+# ---- systemd --------------------------------------------------------------------------------------------------------
+
+
+@needs_systemd
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    """Neither with the service nor with its timer."""
+    paths = [shutil.copy(DEPLOY / name, tmp_path) for name in UNITS]
+    checked = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, check=False)
+    ours = [line for line in checked.stderr.splitlines() if "flex-import." in line]
+    assert (checked.returncode, ours) == (0, [])
+
+
+@needs_systemd
+def test_the_service_is_hardened(tmp_path: Path) -> None:
+    """Its exposure is below 3 of 10."""
+    path = shutil.copy(DEPLOY / "flex-import.service", tmp_path)
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=30", path]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"exposure level for \S+: ([\d.]+)", checked.stdout)
+    assert found is not None, checked.stderr
+    assert float(found.group(1)) < 3
+    assert checked.returncode == 0
+
+
+def test_the_service_takes_a_stop_as_asked_for_a_success_and_leaves_time_to_drain() -> None:
+    """6 is no failure, and SIGTERM is given longer than the grace."""
+    text = (DEPLOY / "flex-import.service").read_text()
+    assert re.search(r"^SuccessExitStatus=6$", text, re.MULTILINE)
+    found = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+    assert found is not None
+    assert int(found.group(1)) > GRACE
+
+
+# ---- Kubernetes -----------------------------------------------------------------------------------------------------
+
+
+def test_the_nightly_job_makes_of_each_exit_code_what_is_right() -> None:
+    """Every code that flex-import can end with has its place; what would end the same is not tried again."""
+    [cron] = [one for one in documents() if one["kind"] == "CronJob"]
+    spec = cron["spec"]
+    assert (spec["concurrencyPolicy"], spec["timeZone"]) == ("Forbid", "Europe/London")
+    job = spec["jobTemplate"]["spec"]
+    rules = job["podFailurePolicy"]["rules"]
+    by_action = {rule["action"]: set(rule["onExitCodes"]["values"]) for rule in rules if "onExitCodes" in rule}
+    assert by_action == {"FailJob": {1, 2, 4, 6, 70}, "Count": {3, 5, 129, 130, 143}}
+    assert set().union(*by_action.values()) == {int(code) for code in Exit} - {0}
+    names = {rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule}
+    assert names == {container["name"] for container in job["template"]["spec"]["containers"]}
+    assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+
+
+def test_the_samples_are_what_kubernetes_expects() -> None:
+    """By its own schemas, where the package that has them is installed: they are too large for every test run."""
+    package = pytest.importorskip("kubernetes_validate", reason="needs pip install kubernetes-validate")
+    for one in documents():
+        package.validate(one, "1.34", strict=True)
+
+
+@pytest.mark.parametrize(("name", "pod"), list(pods()), ids=[name for name, _ in pods()])
+def test_a_pod_may_do_as_little_as_it_can(name: str, pod: dict[str, Any]) -> None:
+    """No rights, nothing to write but its volumes, time to drain, credentials from a secret."""
+    assert name
+    assert pod["restartPolicy"] == "Never"
+    assert pod["terminationGracePeriodSeconds"] > GRACE
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["automountServiceAccountToken"] is False
+    [container] = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["envFrom"] == [{"secretRef": {"name": "flex-import-credentials"}}]
+    assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
+    assert all(isinstance(word, str) for word in container["args"])
+
+
+def test_the_config_of_the_map_is_one(tmp_path: Path) -> None:
+    """It loads, and its ledger is on the volume."""
+    [config] = [one for one in documents() if one["kind"] == "ConfigMap"]
+    (tmp_path / "config.toml").write_text(config["data"]["config.toml"])
+    found = load(tmp_path / "config.toml", {}, {})
+    assert found.ledger_path == Path("/data/imports.db")
+    assert found.settings.log.format == "json"
+    [claim] = [one for one in documents() if one["kind"] == "PersistentVolumeClaim"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
+
+
+# ---- the image ------------------------------------------------------------------------------------------------------
+
+
+def test_the_image_is_made_of_what_is_here_and_runs_without_rights() -> None:
+    """From the lock with its hashes; as a user with a number; every file that it copies exists."""
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    copied = [word for line in lines if line[0] == "COPY" and "--from=built" not in line for word in line[1:-1]]
+    assert copied
+    for name in copied:
+        assert (ROOT / name).exists(), name
+    assert [line[1] for line in lines if line[0] == "USER"] == ["10001:10001"]
+    assert "--require-hashes -r requirements.lock" in text
+    assert 'ENTRYPOINT ["flex-import"]' in text
+    user = {pod["securityContext"]["runAsUser"] for _, pod in pods()}
+    assert user == {10001}
