@@ -97,7 +97,7 @@ PURE: dict[str, frozenset[str]] = {
     "payload": frozenset({"collections", "difflib", "functools", "hashlib", "json", "math", "re", "typing"}),
     "proposal": frozenset({"collections", "dataclasses", "difflib", "re", "textwrap", "typing", "unicodedata"}),
     "cluster": frozenset({"collections", "hashlib", "re", "typing"}),
-    "verdict": frozenset({"dataclasses", "json", "re", "typing"}),
+    "verdict": frozenset({"collections", "dataclasses", "json", "re", "typing", "urllib"}),
     "report": frozenset({"collections", "dataclasses", "re", "textwrap", "typing"}),
     "page": frozenset({"collections", "dataclasses", "datetime", "html", "itertools", "math", "statistics", "typing"}),
     "plan": frozenset({"collections", "dataclasses", "datetime"}),

@@ -1,5 +1,6 @@
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import example, given
@@ -19,7 +20,7 @@ from worker.model import (
     Retry,
     Verdict,
 )
-from worker.verdict import judge
+from worker.verdict import judge, without_values
 
 UT = sid("UT", 1)
 HTML = b"<html><body>Blocked by the proxy</body></html>"
@@ -277,3 +278,44 @@ def test_no_answer_is_too_odd_and_none_leads_to_a_duplicate(status: int, body: b
         assert isinstance(verdict, InDoubt | Created)
     assert isinstance(verdict, Created) is (200 <= status < 300 and verdict == Created(UT))
     assert isinstance(verdict, Created) <= (UT.encode() in body)
+
+
+def form(**fields: str) -> bytes:
+    """Return a row's form."""
+    return urlencode(fields).encode()
+
+
+BODY = form(
+    MediaProperties=json.dumps(
+        {"name": "Grace O'Hopper (née Zoë)", "address": "g@x.org", "type": "email", "tags": ["Sherringham", 7]}
+    ),
+    RoutingProperties=json.dumps({"task_sid": "WT1"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("GRACE O'HOPPER (NÉE ZOË) is no email", "*** is no email"),
+        ("grace is not allowed, nor is Hopper", "*** is not allowed, nor is ***"),
+        ("Sherringham, g@x.org and WT1", "***, *** and ***"),
+        ("email is the API's own word", "email is the API's own word"),
+        ("the parameter is invalid", "the parameter is invalid"),
+    ],
+)
+def test_a_reason_does_not_repeat_what_the_row_held(reason: str, told: str) -> None:
+    """A service may quote a name in its message, which no pattern would know."""
+    assert without_values(Rejected("59999", reason), BODY) == Rejected("59999", told)
+
+
+@pytest.mark.parametrize("verdict", [Created("UT"), Rejected("1", "Grace", closes_channel=True), Halt("1", "Grace")])
+def test_a_reason_of_our_own_is_left_as_it_is(verdict: Verdict | Halt) -> None:
+    """It has nothing of a row's."""
+    assert without_values(verdict, BODY) == verdict
+
+
+@pytest.mark.parametrize("body", [form(MediaProperties='"a text"'), form(MediaProperties="{}"), b"", b"Type=agent"])
+def test_a_row_without_values_quotes_none(body: bytes) -> None:
+    """Nothing is taken out then."""
+    verdict = Rejected("1", "the parameter is invalid")
+    assert without_values(verdict, body) == verdict

@@ -28,7 +28,7 @@ from worker.model import (
     Verdict,
 )
 from worker.traffic import Permit, Refusal, Traffic, WithdrawnError
-from worker.verdict import judge
+from worker.verdict import judge, without_values
 
 _SERVER_ERROR = 500
 
@@ -209,7 +209,7 @@ class Submitter:
                 answer = await self._api.create(submission.row, submission)
             finally:
                 permit = submission.home()
-            verdict = judge(answer)
+            verdict = without_values(judge(answer), submission.row.body)
             submission.take(answer, verdict)
             self._report(answer, verdict, permit)
         except WithdrawnError:

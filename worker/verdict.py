@@ -9,8 +9,10 @@ Codes and their meaning are from Twilio's error dictionary [docs] unless marked.
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
+from urllib.parse import parse_qs
 
 from worker.model import (
     Answer,
@@ -96,6 +98,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _PERSONAL = re.compile(r"[^\s@]+@[^\s@]+|\+?\d[\d\s().-]{5,}\d|\"[^\"]*\"|'[^']*'|\b([A-Z]{2})[0-9a-fA-F]{32}\b")
 _REASON_CHARACTERS = 160
 _CODE_DIGITS = 6
+_TELLING = 3
+"""Shorter texts are in too many words of a reason."""
+
+_WORDS_OF_THE_API = frozenset({"type", "level"})
+"""Keys of media properties whose values are the API's own words."""
 
 
 def judge(answer: Answer) -> Verdict:
@@ -158,8 +165,9 @@ def judge_closing(answer: Answer) -> Closed | Refused | Retry | Halt:
             return verdict
         case Rejected(code, _, closes_channel=True):
             return Refused(code, _NOT_CLOSED.get(code, CLOSED.get(int(code), "cannot be closed")))
-        case Rejected(code, reason):
-            return Refused(code, reason)
+        case Rejected(code, _):
+            known = REFUSED.get(int(code)) if code.isdigit() else None
+            return Refused(code, known or f"refused with status {status}")
         case Failed(code, reason, forbidden=forbidden):
             return Refused(code, reason, forbidden=forbidden)
         case verdict:
@@ -215,6 +223,35 @@ def _judge_status(status: int, code: str, message: str, *, is_ours: bool, reply:
             return Failed(code, f"status {status} with a body that is not the API's (a proxy's?)", stranger=True)
         case _:
             return InDoubt(code, f"status {status}: may exist", stranger=not is_ours)
+
+
+def without_values(verdict: Verdict | Halt, body: bytes) -> Verdict | Halt:
+    """Return a verdict whose reason quotes nothing of the row's form: a service may repeat what it was told.
+
+    Only what it refuses has a reason in its own words. body: as of `Row`.
+    """
+    if not isinstance(verdict, Rejected) or verdict.closes_channel:
+        return verdict
+    form = parse_qs(body.decode("ascii", "replace"))
+    documents = [json.loads(text) for name in ("MediaProperties", "RoutingProperties") for text in form.get(name, ())]
+    values = {text for document in documents for text in _texts(document)}
+    told = {word for value in values for word in (value, *re.findall(r"\w{4,}", value)) if len(word) >= _TELLING}
+    if not told:
+        return verdict
+    pattern = "|".join(map(re.escape, sorted(told, key=len, reverse=True)))
+    return replace(verdict, reason=re.sub(pattern, "***", verdict.reason, flags=re.IGNORECASE))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name not in _WORDS_OF_THE_API:
+                yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
 
 
 def code_of(body: bytes) -> str:

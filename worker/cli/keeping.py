@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from worker.cli.wiring import agreed, at_terminal, configure, shown, tell
+from worker.cli.wiring import agreed, at_terminal, configure, masked, shown, tell
 from worker.config import Config
 from worker.errors import ConfigError
 from worker.ledger.keeping import Info, back_up, copy_ledger, describe, shrink
@@ -49,6 +49,7 @@ def _lines(path: Path, info: Info) -> list[str]:
         name, colon, profile = field.partition(":")
         if name != "mapping":  # as long as the mapping is
             text = value or ("the row's digest" if name == "key_template" else "not known")
+            text = masked(value).removeprefix("account ") if name == "account" and value else text
             facts.append((f"{_NAMES[name]}{f' ({profile})' if colon else ''}", text))
     return [f"ledger {shown(str(path))}", *(f"  {name:<16}{value}" for name, value in facts)]
 
