@@ -59,13 +59,33 @@ def test_every_command_of_the_samples_can_be_parsed() -> None:
         app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
 
 
+# ---- cron ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_nightly_line_hands_the_credentials_on(tmp_path: Path) -> None:
+    """From the file of plain NAME=value lines that systemd and kubectl read too."""
+    [line] = [one for one in (DEPLOY / "crontab").read_text().splitlines() if "flex-import run" in one]
+    (tmp_path / "credentials.env").write_text("TWILIO_ACCOUNT_SID=AC1\n")
+    told = tmp_path / "flex-import"
+    told.write_text('#!/bin/sh\necho "$TWILIO_ACCOUNT_SID"\n')
+    told.chmod(0o700)
+    command = line.split(maxsplit=5)[5].replace("/etc/flex-import/credentials.env", f"{tmp_path}/credentials.env")
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    ended = subprocess.run(["/bin/sh", "-c", command], env=env, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.returncode) == ("AC1\n", 0)
+
+
 # ---- systemd --------------------------------------------------------------------------------------------------------
 
 
 @needs_systemd
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     """Neither with the service nor with its timer."""
-    paths = [shutil.copy(DEPLOY / name, tmp_path) for name in UNITS]
+    program = tmp_path / "flex-import"
+    program.touch(0o755)
+    paths = [tmp_path / name for name in UNITS]
+    for path in paths:
+        path.write_text((DEPLOY / path.name).read_text().replace("/usr/local/bin/flex-import", str(program)))
     checked = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, check=False)
     ours = [line for line in checked.stderr.splitlines() if "flex-import." in line]
     assert (checked.returncode, ours) == (0, [])
@@ -84,9 +104,9 @@ def test_the_service_is_hardened(tmp_path: Path) -> None:
 
 
 def test_the_service_takes_a_stop_as_asked_for_a_success_and_leaves_time_to_drain() -> None:
-    """6 is no failure, and SIGTERM is given longer than the grace."""
+    """6 is no failure, nor is a stop, and SIGTERM is given longer than the grace."""
     text = (DEPLOY / "flex-import.service").read_text()
-    assert re.search(r"^SuccessExitStatus=6$", text, re.MULTILINE)
+    assert re.search(r"^SuccessExitStatus=6 143$", text, re.MULTILINE)
     found = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
     assert found is not None
     assert int(found.group(1)) > GRACE
