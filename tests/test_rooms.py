@@ -21,7 +21,8 @@ EVERYTHING = frozenset({"*"})
 TABLE: dict[str, frozenset[str]] = {
     # room: the worker's rooms, and the other projects' packages, that it may import besides the standard library
     "errors": frozenset(),
-    "model": frozenset(),
+    "state": frozenset(),
+    "model": frozenset({"state"}),
     "credentials": frozenset({"errors", "pydantic"}),
     "config": frozenset({"errors", "timetable", "pydantic", "pydantic_settings", "yarl"}),
     "phone": frozenset({"errors", "phonenumbers"}),
@@ -90,7 +91,8 @@ ASIDE: dict[str, frozenset[str]] = {
 PURE: dict[str, frozenset[str]] = {
     # core rooms do no IO, read no clock, roll no dice and do not log: all that they need of the standard library
     "errors": frozenset(),
-    "model": frozenset({"collections", "dataclasses", "enum", "typing"}),
+    "state": frozenset({"enum"}),
+    "model": frozenset({"collections", "dataclasses", "typing"}),
     "phone": frozenset({"collections", "re"}),
     "filter": frozenset({"collections", "dataclasses", "difflib", "re", "typing"}),
     "template": frozenset({"collections", "dataclasses", "json", "re", "typing"}),

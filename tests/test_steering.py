@@ -19,7 +19,7 @@ import pytest
 from tests.commands import ROOT, flex_import
 from tests.ledger_contract import Desk, at_work, child
 from tests.test_ledger_sqlite import HOLD, SqlitePlace, earlier_version, fill, integrity, small_disk
-from worker.cli import call, wiring
+from worker.cli import call, telling
 from worker.errors import LedgerError, LedgerHeldError, LedgerRefusedError
 from worker.ledger import Intent, steering
 from worker.ledger import lock as lock_room
@@ -483,7 +483,7 @@ def test_a_command_is_an_order(
         desk.begin_next_run()
         assert call(["control", *words]) == 0
     assert capsys.readouterr() == (f"run 2 is told to {said} (it looks every second)\n", "")
-    assert recorded(place.path) == [(2, *order, wiring.person())]
+    assert recorded(place.path) == [(2, *order, telling.person())]
 
 
 @pytest.mark.parametrize(
@@ -536,4 +536,4 @@ def test_a_person_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -
         raise KeyError("getpwuid(): uid not found: 1000970000")
 
     monkeypatch.setattr(getpass, "getuser", unknown)
-    assert re.fullmatch(rf"uid {os.getuid()}@.+", wiring.person())
+    assert re.fullmatch(rf"uid {os.getuid()}@.+", telling.person())

@@ -15,7 +15,7 @@ from cyclopts import CycloptsError
 from worker.cli import commands  # noqa: F401 - puts them into the app
 from worker.cli.app import app, as_typed, parsable
 from worker.errors import ClosedError, LedgerHeldError, WorkerError
-from worker.model import Exit
+from worker.state import Exit
 
 _FIRST_OWN = 3
 """The descriptors before it are the standard streams'."""
@@ -87,6 +87,6 @@ def _refuse(message: str, hint: str) -> int:
 
 
 def _say(text: str) -> None:
-    from worker.cli.wiring import say
+    from worker.cli.telling import say
 
     say(text)

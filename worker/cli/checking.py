@@ -11,12 +11,14 @@ from pathlib import Path
 import anyio
 
 from worker.cli.forecasting import forecast
+from worker.cli.loading import configure
 from worker.cli.presenting import Checked, File, as_object, as_text
 from worker.cli.previewing import written
 from worker.cli.progressing import Progress
 from worker.cli.repairing import find_rows, refuse_no_folder
 from worker.cli.sifting import Findings
-from worker.cli.wiring import configure, open_lookups, spare_collector, tell
+from worker.cli.telling import tell
+from worker.cli.wiring import open_lookups, spare_collector
 from worker.errors import ConfigError
 from worker.headcount import Channels, Headcount
 from worker.intake import Intake

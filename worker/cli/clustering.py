@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from worker.cli.wiring import configure, person, placed, shown, tell
+from worker.cli.loading import configure
+from worker.cli.telling import person, placed, shown, tell
 from worker.cluster import Cluster
 from worker.config import Config
 from worker.errors import ConfigError

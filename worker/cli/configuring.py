@@ -11,7 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
-from worker.cli.wiring import configure, shown, tell
+from worker.cli.loading import configure
+from worker.cli.telling import shown, tell
 from worker.config import Config, Setting, Source, as_toml, as_toml_key, load, settings_of
 from worker.credentials import VARIABLES
 from worker.errors import ConfigError, SourceError

@@ -3,7 +3,8 @@
 from math import inf
 from pathlib import Path
 
-from worker.cli.wiring import configure, person, tell
+from worker.cli.loading import configure
+from worker.cli.telling import person, tell
 from worker.config import parse_rate
 from worker.errors import ConfigError
 from worker.ledger.steering import Command, give_order

@@ -8,7 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.cli.wiring import open_own_ledger, person, tell
+from worker.cli.telling import person, tell
+from worker.cli.wiring import open_own_ledger
 from worker.config import Config
 from worker.credentials import read_credentials
 from worker.errors import ConfigError

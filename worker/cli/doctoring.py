@@ -18,7 +18,9 @@ import anyio
 from yarl import URL
 
 from worker.cli.importing import api_of
-from worker.cli.wiring import binding_of, configure, masked, shown, tell
+from worker.cli.loading import configure
+from worker.cli.telling import masked, shown, tell
+from worker.cli.wiring import binding_of
 from worker.config import Config
 from worker.credentials import Credentials, read_credentials
 from worker.errors import ConfigError, LedgerError, LedgerRefusedError

@@ -4,7 +4,7 @@ import signal
 
 import anyio
 
-from worker.cli.wiring import say, tell
+from worker.cli.telling import say, tell
 from worker.emulator import Behaviour, Emulator, Fault, serve
 from worker.errors import ConfigError
 from worker.model import Exit

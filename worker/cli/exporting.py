@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from worker.cli.wiring import configure
+from worker.cli.loading import configure
 from worker.errors import ConfigError
 from worker.ledger.view import COLUMNS, View
 from worker.model import Exit

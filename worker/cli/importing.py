@@ -14,8 +14,9 @@ from worker.api import Api
 from worker.cli.parameter import Window
 from worker.cli.repairing import find_rows
 from worker.cli.running import Job, run_job
+from worker.cli.telling import tell
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import LedgerChoice, open_lookups, spare_collector, tell
+from worker.cli.wiring import LedgerChoice, open_lookups, spare_collector
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
 from worker.errors import WorkerError

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from worker.cli.wiring import agreed, at_terminal, configure, masked, shown, tell
+from worker.cli.loading import configure
+from worker.cli.telling import agreed, at_terminal, masked, shown, tell
 from worker.config import Config
 from worker.errors import ConfigError
 from worker.ledger.keeping import Info, back_up, copy_ledger, describe, shrink

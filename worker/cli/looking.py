@@ -9,14 +9,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from worker.cli.forecasting import forecast
-from worker.cli.wiring import configure, placed, shown, tell
+from worker.cli.loading import configure
+from worker.cli.telling import placed, shown, tell
 from worker.cluster import Cluster
 from worker.config import Settings
 from worker.ledger import Sample
 from worker.ledger.lock import holder_of
 from worker.ledger.view import Run, View
-from worker.model import Exit, State
 from worker.report import duration, group_lines, printable
+from worker.state import Exit, State
 
 _BAD = ("rejected", "parked", "failed", "errored")
 _HEAD = ("RUN", "COMMAND", "STARTED", "ENDED", "REQUESTS", "CREATED", "BAD", "DOUBT", "RATE", "EXIT")

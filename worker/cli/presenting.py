@@ -12,7 +12,7 @@ from yarl import URL
 from worker.cli.forecasting import UNBROKEN, Forecast
 from worker.cli.repairing import REPAIR, as_line, patterns_of
 from worker.cli.sifting import NOT_SENT, Findings, Group
-from worker.cli.wiring import masked, shown
+from worker.cli.telling import masked, shown
 from worker.headcount import CAP, Channels
 from worker.ledger import SourceFile
 from worker.model import Exit

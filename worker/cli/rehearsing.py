@@ -21,9 +21,11 @@ from anyio.abc import Process
 
 from worker.cli.emulating import behave
 from worker.cli.forecasting import forecast
+from worker.cli.loading import configure
 from worker.cli.progressing import Line
 from worker.cli.repairing import find_rows
-from worker.cli.wiring import configure, open_lookups, tell
+from worker.cli.telling import tell
+from worker.cli.wiring import open_lookups
 from worker.cluster import Cluster
 from worker.config import Config
 from worker.emulator import Behaviour, Emulator, serve

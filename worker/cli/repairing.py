@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from worker.cli.wiring import configure, say, shown, tell
+from worker.cli.loading import configure
+from worker.cli.telling import say, shown, tell
 from worker.errors import ConfigError, SourceError
 from worker.ledger.view import View
 from worker.model import Exit

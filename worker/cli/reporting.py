@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from worker import __version__
 from worker.cli.configuring import masked_settings
 from worker.cli.exporting import opened, refuse_ledger
-from worker.cli.wiring import configure, masked, placed, shown, tell
+from worker.cli.loading import configure
+from worker.cli.telling import masked, placed, shown, tell
 from worker.config import Config, as_toml, as_toml_key
 from worker.errors import ConfigError
 from worker.ledger.view import Run, View

@@ -16,7 +16,8 @@ from yarl import URL
 from worker import __version__
 from worker.api import Api
 from worker.cli.measuring import measured
-from worker.cli.wiring import LedgerChoice, masked, obtain_ledger, open_own_ledger, placed, say, shown
+from worker.cli.telling import masked, placed, say, shown
+from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger
 from worker.cluster import Cluster
 from worker.config import Config
 from worker.credentials import Credentials

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from worker.cli.previewing import Preview
-from worker.cli.wiring import shown
+from worker.cli.telling import shown
 from worker.cluster import cluster_id, short_ids
 from worker.ledger.survey import Surveyed
 from worker.model import Draft, State

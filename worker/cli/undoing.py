@@ -19,8 +19,9 @@ from worker.api import Api
 from worker.cli.importing import SWITCH_SECONDS, api_of, logged
 from worker.cli.parameter import Window
 from worker.cli.progressing import Line
+from worker.cli.telling import agreed, at_terminal, masked, say, shown, tell
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import agreed, at_terminal, masked, open_own_ledger, say, shown, tell
+from worker.cli.wiring import open_own_ledger
 from worker.config import Config
 from worker.credentials import Credentials, read_credentials
 from worker.errors import ConfigError, LedgerError

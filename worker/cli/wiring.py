@@ -1,48 +1,26 @@
-"""What several commands need before they begin: settings from flags, the ledger for this import, its refusals."""
+"""What several commands need before they begin: lookups, the ledger for this import, its refusals."""
 
 import gc
-import getpass
-import os
-import signal
-import socket
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from yarl import URL
 
-from worker.cluster import Cluster
-from worker.config import Config, is_loopback, load
+from worker.cli.telling import agreed, at_terminal, shown
+from worker.config import Config, is_loopback
 from worker.credentials import Credentials
-from worker.errors import ConfigError, LedgerRefusedError
+from worker.errors import LedgerRefusedError
 from worker.intake import stored_path
 from worker.ledger.binding import Binding, Keys, target_of
 from worker.ledger.opening import create_ledger, open_ledger
 from worker.ledger.sqlite import SqliteLedger
 from worker.lookup import Lookups, Table
 from worker.payload import CANONICAL_VERSION
-from worker.report import printable
 from worker.rules import Ruled
 
 _COLLECTED = 50_000
 """New objects before they are looked at. Python's own 700 are less than a batch has."""
-
-
-def configure(config: Path | None, ledger: Path | None, flags: Mapping[str, Mapping[str, Any]]) -> Config:
-    """Merge file, environment and flags; a `--ledger` is relative to the working folder. Raises ConfigError."""
-    given = {section: {key: value for key, value in values.items() if value is not None}
-             for section, values in flags.items()}  # fmt: skip
-    try:
-        if ledger is not None:
-            given["ledger"] = {"path": str(ledger.absolute())}
-        found = load(config, {section: values for section, values in given.items() if values}, os.environ)
-        found.beside("")
-    except FileNotFoundError:
-        raise ConfigError("the working folder is gone; change to one that exists") from None
-    return found
 
 
 def spare_collector() -> None:
@@ -114,32 +92,6 @@ def open_own_ledger(config: Config, credentials: Credentials) -> SqliteLedger:
     return ledger
 
 
-def person() -> str:
-    """Return who gives this command, as the ledger remembers it: name@host."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # in a container a user may have a number only
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
-
-
-def masked(account: str | None) -> str:
-    """Return an account's sid as it may be shown; "" when it is not known."""
-    return f"account {account[:2]}…{account[-4:]}" if account else ""
-
-
-def shown(path: str) -> str:
-    """Return a path the way a person would type it in this folder."""
-    with suppress(OSError):  # the folder may be gone meanwhile
-        path = path.removeprefix(f"{Path.cwd()}/")
-    return path.replace("\n", "\\n")  # a name must not look like lines of ours
-
-
-def placed(clusters: Iterable[Cluster]) -> list[Cluster]:
-    """Return clusters with their places the way a person would type them in this folder."""
-    return [one._replace(places=tuple((shown(path), line) for path, line in one.places)) for one in clusters]
-
-
 def binding_of(config: Config, credentials: Credentials, inputs: Sequence[Ruled]) -> Binding:
     """Return what a ledger of this import belongs to."""
     url = URL(config.settings.api.url)
@@ -153,46 +105,12 @@ def binding_of(config: Config, credentials: Credentials, inputs: Sequence[Ruled]
     )
 
 
-def say(text: str) -> None:
-    """Tell the person at stderr something. Who has closed it does not want to know, and that must not stop a run."""
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            print(printable(text), file=sys.stderr, flush=True)
-
-
-def tell(text: str) -> None:
-    """Print a result on stdout. Who has closed it, as `| head` does, gets no more of it; the exit code still counts."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        pass
-    except OSError as exc:
-        say(f"warning: the result could not be printed: {exc.strerror}")
-
-
-def at_terminal() -> bool:
-    """Tell whether a person can be asked."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
-
-
 def _agreed(config: Config, path: Path) -> bool:
     return agreed(
         f"There is no ledger at {path} yet, so every row of the input will be sent\n"
         f"to {config.settings.api.url}. Without an old ledger that is right for a first import only.",
         "Make a new ledger and begin?",
     )
-
-
-def agreed(plan: str, question: str) -> bool:
-    """Tell a person at a terminal what would be done, ask, and return the answer."""
-    # the event loop would swallow the first Ctrl-C while it waits for this answer
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        say(plan)
-        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _no_ledger(config: Config, path: Path) -> str:

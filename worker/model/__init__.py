@@ -24,12 +24,12 @@ from worker.model.row import (
     Retry,
     Row,
     Settlement,
-    State,
     Unlisted,
     Verdict,
     state_of,
 )
-from worker.model.run import BUCKETS, Cause, Change, Exit, Tally
+from worker.model.run import BUCKETS, Cause, Change, Tally
+from worker.state import Exit, State
 
 __all__ = [
     "BUCKETS",

@@ -6,23 +6,9 @@ back) → `Verdict` (what that means) → `Outcome` (what is true of the row fro
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, NamedTuple
 
-
-class State(StrEnum):
-    """What the ledger knows of a row. The names are part of the contract."""
-
-    STARTED = "started"
-    CREATED = "created"
-    EXISTED = "existed"
-    REJECTED = "rejected"
-    PARKED = "parked"
-    WAIVED = "waived"
-    FAILED = "failed"
-    IN_DOUBT = "in_doubt"
-    CLOSED = "closed"
-
+from worker.state import State
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 
-from worker.model.row import NOT_SENT, Outcome, State, state_of
+from worker.model.row import NOT_SENT, Outcome, state_of
+from worker.state import Exit, State
 
 
 @dataclass(slots=True)
@@ -97,42 +97,6 @@ BUCKETS = (
     "not_sent",
 )
 """The outcomes of the identity, in the order in which they are shown; `unread` completes them."""
-
-
-class Exit(IntEnum):
-    """What a command's exit code says. Part of the contract."""
-
-    DONE = 0
-    BAD_ROWS = 1
-    USAGE = 2
-    HALTED = 3
-    DOUBT = 4
-    HELD = 5
-    STOPPED = 6
-    BUG = 70
-    SIGHUP = 129
-    SIGINT = 130
-    SIGTERM = 143
-
-    @property
-    def meaning(self) -> str:
-        """One sentence for people."""
-        return _MEANINGS[self]
-
-
-_MEANINGS = {
-    Exit.DONE: "finished, every row is done",
-    Exit.BAD_ROWS: "finished; some rows were rejected, parked or failed",
-    Exit.USAGE: "usage or configuration; nothing was sent",
-    Exit.HALTED: "halted; every row is intact, run it again",
-    Exit.DOUBT: "finished; some rows are in doubt",
-    Exit.HELD: "another run holds the ledger",
-    Exit.STOPPED: "stopped as asked; run it again to go on",
-    Exit.BUG: "a bug in flex-import",
-    Exit.SIGHUP: "stopped by SIGHUP, everything recorded",
-    Exit.SIGINT: "stopped by SIGINT, everything recorded",
-    Exit.SIGTERM: "stopped by SIGTERM, everything recorded",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def reconcile(
     Example: flex-import reconcile
     """
     from worker.cli.importing import work_on_ledger
-    from worker.cli.wiring import configure
+    from worker.cli.loading import configure
 
     settings = configure(config, ledger, {"api": {"base_url": base_url}})
     return work_on_ledger("reconcile", settings, (), window, quiet=quiet, json_wanted=json)
@@ -60,7 +60,7 @@ def resolve(
     Example: flex-import resolve 164b10bd --not-created
     """
     from worker.cli.deciding import resolve_rows
-    from worker.cli.wiring import configure
+    from worker.cli.loading import configure
 
     settings = configure(config, ledger, {"api": {"base_url": base_url}})
     return resolve_rows(keys, settings, created=created, not_created=not_created, file=file)
@@ -96,8 +96,8 @@ def undo(
 
     Example: flex-import undo --run 2
     """
+    from worker.cli.loading import configure
     from worker.cli.undoing import Wish, undo_runs
-    from worker.cli.wiring import configure
 
     if (run is None) == (not all_):
         raise ConfigError("undo: say whose participants are to be closed, --run N or --all")

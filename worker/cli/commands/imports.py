@@ -23,7 +23,7 @@ from worker.cli.parameter import (
     flag,
 )
 from worker.errors import ConfigError
-from worker.model import State
+from worker.state import State
 
 config_app = App(name="config", help="Propose a config for a file, or show the settings that hold.", group=IMPORT)
 app.command(config_app)
@@ -139,7 +139,8 @@ def run(
     Example: flex-import run export.csv --limit 10
     """
     from worker.cli.importing import run_files
-    from worker.cli.wiring import LedgerChoice, configure
+    from worker.cli.loading import configure
+    from worker.cli.wiring import LedgerChoice
 
     settings = configure(
         config,
@@ -180,7 +181,7 @@ def retry(
     """
     from worker.cli.clustering import to_send_again
     from worker.cli.importing import work_on_ledger
-    from worker.cli.wiring import configure
+    from worker.cli.loading import configure
 
     limits = {"rate_per_second": rate, "concurrency": concurrency}
     settings = configure(config, ledger, {"limits": limits, "api": {"base_url": base_url}})

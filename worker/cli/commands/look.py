@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from worker.cli.app import LOOK, app, typed
 from worker.cli.parameter import ConfigFile, Json, LedgerFile, OfRun, Quiet, flag
 from worker.errors import ConfigError
-from worker.model import State
+from worker.state import State
 
 
 @app.command(group=LOOK)
