@@ -1,6 +1,6 @@
 """The commands that take care of things around an import."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -71,6 +71,24 @@ def ledger_copy(
     from worker.cli.keeping import copy_whole_ledger
 
     return copy_whole_ledger(config, *typed([source, target]))
+
+
+@app.command(group=CARE)
+def completion(
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"] | None, Parameter(help="The shell; the one you are in when left out.")
+    ] = None,
+    /,
+    *,
+    print_: Annotated[bool, flag("Print the script instead of installing it.", "--print")] = False,
+) -> int:
+    """Let the shell complete commands, options and files.
+
+    Example: flex-import completion
+    """
+    from worker.cli.completing import install_completion
+
+    return install_completion(shell, print_only=print_)
 
 
 @app.command(group=CARE)
