@@ -247,6 +247,32 @@ def test_the_summary_of_a_large_run_is_folded_not_cut() -> None:
 
 
 @pytest.mark.parametrize(
+    ("counts", "causes", "steps"),
+    [
+        ({"created": 5}, (), ["flex-import export --state created -o ids.csv"]),
+        ({"created": 5, "rejected": 1}, (), ["flex-import export --rejects fix/"]),
+        ({"in_doubt": 1, "parked": 1}, (), ["flex-import reconcile", "flex-import export --rejects fix/"]),
+        ({"created": 1, "unread": 9}, (Exit.STOPPED,), ["the same command"]),
+        ({"created": 1, "failed": 1}, (Exit.BUG,), ["flex-import status"]),
+    ],
+)
+def test_the_summary_ends_with_what_to_type_next(
+    counts: dict[str, int], causes: Sequence[Exit], steps: list[str]
+) -> None:
+    """For what is left, in doubt or bad; when all is well, for the crosswalk."""
+    text = as_text(account_of(tally_of(**counts), *map(cause, causes)))
+    block = text.partition("\nNext ")[2].splitlines()[:-1]
+    assert [line.strip().partition("   ")[0] for line in block] == steps
+
+
+def test_what_is_left_is_told_with_the_time_that_it_would_take() -> None:
+    """As this run went; of a run that was not stopped nothing is left."""
+    stopped = account_of(tally_of(created=100, unread=3_600), cause(Exit.STOPPED), elapsed_seconds=100.0)
+    assert "  to go       3,600 rows, some 1 h 00 min at this pace" in as_text(stopped).splitlines()
+    assert "to go" not in as_text(account_of(tally_of(created=100)))
+
+
+@pytest.mark.parametrize(
     ("counts", "expected"),
     [
         ({"created": 5_000}, "run 2 finished, exit 0: 5,000 rows = 5,000 created; identity holds"),

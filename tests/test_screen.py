@@ -114,6 +114,17 @@ def test_the_display_has_every_number_beside_its_name() -> None:
     ]
 
 
+def test_the_display_says_how_long_answers_take_and_when_the_last_429_was() -> None:
+    """Once there is something to say; it still fits."""
+    shown = replace(moment(400_000, **COUNTS), took=(0.182, 1.1), throttled_at=NOW.timestamp() - 41 * 60)
+    lines = panel(shown)
+    assert "  sending 5.9/s of 6   in flight 2 of 16   182 ms, p99 1.1 s" in [line.rstrip() for line in lines]
+    assert "  waiting for a channel 4   retries 31   429s 12, none for 41 min" in [line.rstrip() for line in lines]
+    assert max(map(len, lines)) <= 80
+    just_now = replace(shown, throttled_at=NOW.timestamp() - 59)
+    assert not any("none for" in line for line in panel(just_now))
+
+
 @pytest.mark.parametrize(("total", "counts"), [(None, {"created": 12}), (None, {}), (0, {})])
 def test_without_a_total_there_is_no_bar(total: int | None, counts: dict[str, int]) -> None:
     """Of stdin nobody knows how much is left, and nothing is divided by zero."""

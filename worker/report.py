@@ -165,10 +165,11 @@ def as_text(account: Account) -> str:
         )
         lines += _folded(warned, indent=2)
     lines += _folded(_effort(account), indent=14)
+    lines += _folded(_to_go(account), indent=14)
     lines.append(f"  ledger      {account.ledger} (run {account.run})")
     if account.groups:
         lines += ["", *group_lines(account.groups)]
-    lines += ["", _last_line(account)]
+    lines += ["", *_next_lines(account), _last_line(account)]
     return printable("\n".join(lines))
 
 
@@ -203,6 +204,37 @@ def _effort(account: Account) -> str:
     rate = f", {tally.requests / seconds:,.1f}/s" if seconds >= 1 and tally.requests else ""
     answers = f"{tally.retries:,} retries, {tally.throttled:,} times 429"
     return f"  effort      {duration(seconds)}, {tally.requests:,} requests{rate}, {answers}"
+
+
+def _to_go(account: Account) -> str:
+    """Say how much is left, and how long it would take as this run went; nothing when nothing is."""
+    tally = account.tally
+    left = tally.unread + tally.not_sent
+    if not left or not account.causes:
+        return ""
+    took = account.elapsed_seconds
+    done = sum(tally.settled.values())
+    pace = f", some {duration(left * took / done)} at this pace" if done and took >= 1 else ""
+    return f"  to go       {left:,} rows{pace}"
+
+
+def _next_lines(account: Account) -> list[str]:
+    """Return what to type next: for what is left, what is in doubt, what is bad, or for the crosswalk."""
+    code, tally = account.exit_code, account.tally
+    steps = []
+    if code is Exit.BUG:
+        steps.append(("flex-import status", "keep log and ledger, and report this"))
+    if account.causes and code is not Exit.BUG:
+        steps.append(("the same command", "goes on where this run ended"))
+    if tally.in_doubt or tally.earlier.get(State.IN_DOUBT):
+        steps.append(("flex-import reconcile", "looks for what is in doubt"))
+    if tally.rejected or tally.parked:
+        steps.append(("flex-import export --rejects fix/", "the records, to repair"))
+    if not steps:
+        steps.append(("flex-import export --state created -o ids.csv", "your key → sid"))
+    width = max(len(command) for command, _ in steps)
+    heads = ["Next", *[""] * (len(steps) - 1)]
+    return [f"{head:<7}{command:<{width}}   {why}" for head, (command, why) in zip(heads, steps, strict=True)]
 
 
 def duration(seconds: float) -> str:

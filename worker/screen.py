@@ -33,7 +33,8 @@ class Moment:
 
     rate: the limit in requests a second, ceiling: the one that was set; slots and concurrency likewise, for requests at
     once. waiting: rows whose channel is busy. held: what keeps anything from being sent, if something does. stops: when
-    the hours or an option end the run, if they do.
+    the hours or an option end the run, if they do. took: seconds within which half and 99 of 100 answers came lately.
+    throttled_at: when the last 429 came, in seconds since 1970.
     """
 
     run: int
@@ -47,6 +48,8 @@ class Moment:
     held: str = ""
     stops: str = ""
     stopping: bool = False
+    took: tuple[float, float] | None = None
+    throttled_at: float | None = None
 
     @property
     def limit(self) -> str:
@@ -122,18 +125,33 @@ def as_panel(moment: Moment, pace: float, now: datetime) -> RenderableType:
         cells = ((f"  {name.replace('_', ' ')}", f"{getattr(tally, name):,}") for name in names)
         counts.add_row(*(cell for pair in cells for cell in pair))
     finish = _finish(tally, pace, now)
+    took, since = _took(moment), _since(moment, now)
     doing = [f"  all done {finish}"] if finish else []
     doing += [f"  stops {moment.stops}"] if moment.stops else []
     doing += [
         f"  {moment.held}"
         if moment.held
-        else f"  sending {pace:.1f}/s of {moment.limit}   in flight {moment.in_flight} of {moment.slots}",
-        f"  waiting for a channel {moment.waiting:,}   retries {tally.retries:,}   429s {tally.throttled:,}",
+        else f"  sending {pace:.1f}/s of {moment.limit}   in flight {moment.in_flight} of {moment.slots}{took}",
+        f"  waiting for a channel {moment.waiting:,}   retries {tally.retries:,}   429s {tally.throttled:,}{since}",
         "  Ctrl-C: cut what is in flight; it would be in doubt"
         if moment.stopping
         else "  Ctrl-C: finish what is in flight and stop; run it again to go on",
     ]
     return Group(head, counts, *(Text(line, no_wrap=True, overflow="ellipsis") for line in doing))
+
+
+def _took(moment: Moment) -> str:
+    if moment.took is None:
+        return ""
+    half, most = (f"{1000 * took:.0f} ms" if took < 1 else f"{took:.1f} s" for took in moment.took)
+    return f"   {half}, p99 {most}"
+
+
+def _since(moment: Moment, now: datetime) -> str:
+    if moment.throttled_at is None:
+        return ""
+    minutes = int((now.timestamp() - moment.throttled_at) / 60)
+    return f", none for {minutes} min" if minutes > 0 else ""
 
 
 class News:

@@ -227,6 +227,7 @@ class Submitter:
             lane.fail(answer.reason, unreachable=isinstance(answer, NotSent))
         elif isinstance(verdict, Retry) and verdict.throttled:
             self._tally.throttled += 1
+            self._tally.last_throttled = time.time()
             if permit is not None:
                 lane.refuse(permit, Refusal(verdict.code, verdict.after_seconds, answer.concurrent))
         elif answer.status >= _SERVER_ERROR:

@@ -242,6 +242,8 @@ class _Run:
             held=self._traffic.held_by,
             stops=self._stops(),
             stopping=self._stop.ending.is_set(),
+            took=(latest.p50, latest.p99) if (latest := self._traffic.latencies.latest) else None,
+            throttled_at=self._tally.last_throttled,
         )
 
     def _stops(self) -> str:

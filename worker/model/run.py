@@ -11,9 +11,9 @@ from worker.state import Exit, State
 class Tally:
     """Where every input row went, in rows; below the line, what it took.
 
-    input_rows is None when the input cannot be counted first (stdin). last_request: when the last request left, in
-    seconds since 1970. settled: rows that this run brought to a state, as the ledger counts them. earlier: those among
-    them that were left over from earlier runs.
+    input_rows is None when the input cannot be counted first (stdin). last_request, last_throttled: when the last
+    request left and when the last 429 came, in seconds since 1970. settled: rows that this run brought to a state, as
+    the ledger counts them. earlier: those among them that were left over from earlier runs.
     """
 
     input_rows: int | None = None
@@ -36,6 +36,7 @@ class Tally:
     throttled: int = 0
     in_flight: int = 0
     last_request: float | None = None
+    last_throttled: float | None = None
     settled: dict[State, int] = field(default_factory=dict)
     earlier: dict[State, int] = field(default_factory=dict)
 
