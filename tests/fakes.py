@@ -149,8 +149,9 @@ class Watcher:
         """Remember that lists are refused."""
         self.refused.append(reason)
 
-    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
-        """Remember a retry."""
+    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float, request_id: str | None) -> None:
+        """Remember a retry; whose answer it was is the log's affair."""
+        del request_id
         self.retries.append((row.key, retry.code, attempt, seconds))
 
     def row_settled(self, row: Row, settlement: Settlement) -> None:

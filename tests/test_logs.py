@@ -194,12 +194,13 @@ def test_a_retry_is_for_debugging_and_a_stop_is_a_warning() -> None:
     """With why, which attempt and how long; with the exit code to come."""
     with events() as found:
         observer = LogObserver(3)
-        observer.retry_scheduled(ROW, Retry("429", "too many", throttled=True), attempt=2, seconds=1.5)
+        retry = Retry("429", "too many", throttled=True)
+        observer.retry_scheduled(ROW, retry, attempt=2, seconds=1.5, request_id="RQ7")
         observer.run_stopping(Cause(Exit.STOPPED, "stopped as asked"))
-    names = ("event", "level", "run", "code", "reason", "attempt", "seconds", "exit_code")
+    names = ("event", "level", "run", "code", "reason", "attempt", "seconds", "request_id", "exit_code")
     assert [tuple(event.get(name) for name in names) for event in found] == [
-        ("retry.scheduled", "debug", 3, "429", "too many", 2, 1.5, None),
-        ("run.stopping", "warning", 3, None, "stopped as asked", None, None, 6),
+        ("retry.scheduled", "debug", 3, "429", "too many", 2, 1.5, "RQ7", None),
+        ("run.stopping", "warning", 3, None, "stopped as asked", None, None, None, 6),
     ]
 
 
@@ -208,7 +209,7 @@ def test_nothing_of_a_record_is_in_the_log() -> None:
     personal = ROW._replace(body=b"MediaProperties=Ada", text="Ada Lovelace,ada@example.org\n")
     with events():
         observer = LogObserver(3)
-        observer.retry_scheduled(personal, Retry("429", "too many"), attempt=1, seconds=1)
+        observer.retry_scheduled(personal, Retry("429", "too many"), attempt=1, seconds=1, request_id=None)
         for outcome, _level in SETTLED:
             observer.row_settled(personal, Settlement(ROW.key, outcome))
     assert "Ada" not in LOG.read_text(encoding="utf-8")

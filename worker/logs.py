@@ -137,10 +137,16 @@ class LogObserver:
     def __init__(self, run: int) -> None:
         self._log: Any = structlog.get_logger().bind(run=run)
 
-    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
+    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float, request_id: str | None) -> None:
         """Log why a row waits; throttling is routine, so it is for debugging."""
         self._log.debug(
-            "retry.scheduled", **_where(row), code=retry.code, reason=retry.reason, attempt=attempt, seconds=seconds
+            "retry.scheduled",
+            **_where(row),
+            code=retry.code,
+            reason=retry.reason,
+            attempt=attempt,
+            seconds=seconds,
+            request_id=request_id,
         )
 
     def row_settled(self, row: Row, settlement: Settlement) -> None:

@@ -18,7 +18,7 @@ RECORD_SECONDS = 30.0
 class Observer(Protocol):
     """Is told what happens, for the log and the screen; must not fail and must not wait."""
 
-    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
+    def retry_scheduled(self, row: Row, retry: Retry, *, attempt: int, seconds: float, request_id: str | None) -> None:
         """Take note that a row was certainly not processed and will be tried again after a wait."""
         ...
 

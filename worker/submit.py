@@ -42,9 +42,9 @@ class Creator(Protocol):
 
 
 class OnRetry(Protocol):
-    """Told before each wait: why, the number of the attempt that failed, and the wait in seconds."""
+    """Told before each wait: why, the number of the attempt that failed, the wait in seconds, and the answer's id."""
 
-    def __call__(self, row: Row, retry: Retry, *, attempt: int, seconds: float) -> None:
+    def __call__(self, row: Row, retry: Retry, *, attempt: int, seconds: float, request_id: str | None) -> None:
         """Take note."""
         ...
 
@@ -251,7 +251,13 @@ class Submitter:
 
         def announce(state: RetryCallState) -> None:
             if state.next_action is not None and isinstance(verdict, Retry):
-                self._on_retry(submission.row, verdict, attempt=state.attempt_number, seconds=state.next_action.sleep)
+                self._on_retry(
+                    submission.row,
+                    verdict,
+                    attempt=state.attempt_number,
+                    seconds=state.next_action.sleep,
+                    request_id=submission.answer.request_id if isinstance(submission.answer, Reply) else None,
+                )
 
         retrying = self._retrying.copy(stop=_Enough(self._draining, self._traffic), before_sleep=announce)
         return await retrying(attempt)
