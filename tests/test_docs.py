@@ -156,6 +156,16 @@ def test_the_queries_of_the_ledger_page_run() -> None:
         assert f"| `{table}` |" in PAGES["docs/ledger.md"]
 
 
+def test_every_event_of_the_log_is_documented() -> None:
+    """By its name, which dashboards ask for, and no other."""
+    told = re.compile(r'(?:\.(?:debug|info|warning|error|critical)|Change|log)\(\s*"([a-z]+\.[a-z]+)"')
+    sources = "\n".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
+    events = {*told.findall(sources), "hours.opened"}
+    table = set(re.findall(r"`([a-z]+\.[a-z]+)`", PAGES["docs/log.md"].partition("| event |")[2]))
+    assert events == table - {"source.key"}
+    assert len(events) > 15
+
+
 def test_every_link_leads_somewhere() -> None:
     """Links to files of this repo are not broken."""
     for page, text in PAGES.items():
