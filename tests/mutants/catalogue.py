@@ -98,15 +98,15 @@ MUTANTS = (
     Mutant(
         "a row may be begun twice in a run",
         "worker/ledger/sqlite.py",
-        "WHERE rows.state NOT IN {_BARRIERS} AND rows.run_id <> excluded.run_id\nRETURNING id",
-        "WHERE rows.state NOT IN {_BARRIERS}\nRETURNING id",
+        "WHERE rows.state NOT IN {BARRIERS} AND rows.run_id <> excluded.run_id\nRETURNING id",
+        "WHERE rows.state NOT IN {BARRIERS}\nRETURNING id",
         ("tests/test_pipeline.py::test_a_row_that_fails_again_is_sent_once_in_a_run",),
     ),
     Mutant(
         "a row in doubt is no barrier",
-        "worker/ledger/sqlite.py",
-        "_BARRIERS = \"('started', 'created', 'existed', 'waived', 'in_doubt', 'closed')\"",
-        "_BARRIERS = \"('started', 'created', 'existed', 'waived', 'closed')\"",
+        "worker/ledger/attaching.py",
+        "BARRIERS = \"('started', 'created', 'existed', 'waived', 'in_doubt', 'closed')\"",
+        "BARRIERS = \"('started', 'created', 'existed', 'waived', 'closed')\"",
         (f"{PROMISES}::test_the_ledger_itself_refuses_an_intent_for_a_row_in_doubt",),
     ),
     Mutant(
@@ -137,6 +137,35 @@ MUTANTS = (
         "    if around.unresolved > 1:\n",
         "    if around.unresolved > 9:\n",
         ("tests/test_reconcile.py::test_what_cannot_be_told_is_left_to_a_person",),
+    ),
+    # ---- undoing and forgetting
+    Mutant(
+        "undo closes what may be somebody else's",
+        "worker/ledger/view.py",
+        "WHERE state = 'created' AND NOT unproven AND (:run",
+        "WHERE state = 'created' AND (:run",
+        ("tests/test_undo.py::test_what_may_be_somebody_elses_is_kept",),
+    ),
+    Mutant(
+        "a participant that was closed is taken for somebody new",
+        "worker/ledger/sqlite.py",
+        "UNION SELECT closures.sid FROM closures JOIN rows ON rows.id = row_id WHERE {_SAME_CHANNEL}",
+        "UNION SELECT sid FROM rows WHERE sid IS NOT NULL AND {_SAME_CHANNEL}",
+        (f"{LEDGER}::test_a_participant_that_was_closed_stays_ours",),
+    ),
+    Mutant(
+        "pruning drops the baseline of a doubt",
+        "worker/ledger/pruning.py",
+        "WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed'))",
+        "WHERE state = 'started' AND state NOT IN ('created', 'existed'))",
+        ("tests/test_keeping.py::test_pruning_keeps_every_row_and_what_the_next_run_needs",),
+    ),
+    Mutant(
+        "pruning drops the records of failed rows",
+        "worker/ledger/pruning.py",
+        "WHERE state IN ('rejected', 'parked', 'waived', 'closed')",
+        "WHERE state IN ('rejected', 'parked', 'waived', 'closed', 'failed')",
+        ("tests/test_keeping.py::test_pruning_keeps_every_row_and_what_the_next_run_needs",),
     ),
     # ---- what a list says
     Mutant(
