@@ -34,8 +34,8 @@ setup: .venv/.dev ## Install everything for development into .venv
 
 .PHONY: lock
 lock: .venv/.dev ## Renew the locks from pyproject.toml (exact versions, hashes, no addresses)
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone -o requirements.lock --group build pyproject.toml
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone -c requirements.lock --group build --group dev -o requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone --extra fast -o requirements.lock --group build pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone --extra fast -c requirements.lock --group build --group dev -o requirements-dev.lock pyproject.toml
 
 # ---- use ----------------------------------------------------------------------------------------
 .PHONY: run
@@ -57,6 +57,10 @@ fix: .venv/.dev ## Format, and repair what ruff can repair
 .PHONY: test
 test: .venv/.dev ## All tests, with branch coverage
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(ARGS)
+
+.PHONY: bench
+bench: .venv/.dev ## Rows a second beside other ways to post them, on nginx (ten minutes; ARGS="--rounds 1 --only flex plain")
+	@$(BIN)/python -m tests.bench.speed $(ARGS)
 
 .PHONY: bench-memory
 bench-memory: .venv/.dev ## Peak memory at 10,000 and at 1,000,000 rows (a quarter of an hour)

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-import anyio
 import structlog
 from yarl import URL
 
 from worker.api import Api
+from worker.cli.looping import run_loop
 from worker.cli.parameter import Window
 from worker.cli.repairing import find_rows
 from worker.cli.running import Job, run_job
@@ -105,7 +105,7 @@ def _carry_out(job: Job) -> int:
         sys.setswitchinterval(SWITCH_SECONDS)
         spare_collector()
         ignore_requests()
-        account = anyio.run(run_job, job, api)
+        account = run_loop(run_job, job, api)
     code = account.exit_code
     if job.json_wanted:
         tell(json.dumps(as_json(account)))

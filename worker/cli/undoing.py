@@ -17,6 +17,7 @@ from yarl import URL
 
 from worker.api import Api
 from worker.cli.importing import SWITCH_SECONDS, api_of, logged
+from worker.cli.looping import run_loop
 from worker.cli.parameter import Window
 from worker.cli.progressing import Line
 from worker.cli.telling import agreed, at_terminal, masked, say, shown, tell
@@ -80,7 +81,7 @@ def undo_runs(config: Config, window: Window, wish: Wish) -> int:
             _ask(config, credentials, wish, found)
         sys.setswitchinterval(SWITCH_SECONDS)
         undoing = _Undoing(config, ledger, hours, wish, found)
-        return anyio.run(undoing.carry_out, api)
+        return run_loop(undoing.carry_out, api)
 
 
 def free_closed_rows(config: Config, cluster: str | None) -> int:

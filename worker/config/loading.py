@@ -7,17 +7,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin
 
-from pydantic import (
-    ValidationError,
-)
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsError,
-)
+from pydantic import ValidationError
 
-from worker.config.section import ENV_PREFIX, Settings
+from worker.config.section import Settings
+from worker.config.variable import ENV_PREFIX, VariableError, read_variables
 from worker.errors import ConfigError
 
 CONFIG_VARIABLE = "FLEX_IMPORT_CONFIG"
@@ -49,31 +42,15 @@ def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]], environ: Map
 
     path: the `--config` flag; without it `FLEX_IMPORT_CONFIG`, then `./config.toml` if it is there.
     flags: section → key → value, only for flags that were given. environ: usually `os.environ`, which is also where
-    pydantic-settings reads. Raises ConfigError with all problems, one a line.
+    `read_variables` reads. Raises ConfigError with all problems, one a line.
     """
     path = _find(path, environ)
     from_file = _read_toml(path) if path else {}
-
-    class Layers(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del dotenv_settings, file_secret_settings
-            weakest = InitSettingsSource(settings_cls, twilio_variables(environ))
-            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file), weakest
-
     problems = list(_unknown_variables(environ))
     prefixes = {section: f"{ENV_PREFIX}{section}".upper() for section in _FILE_ONLY}
     meddled = {section for section in prefixes for name in environ if name.upper().startswith(prefixes[section])}
     try:
-        given: dict[str, Any] = {section: dict(values) for section, values in flags.items()}
-        settings = Layers(**given)
+        settings = Settings(**_merged(twilio_variables(environ), from_file, read_variables(environ), flags))
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
             variable, described = _describe(error, flags, environ, from_file, path)
@@ -81,11 +58,24 @@ def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]], environ: Map
             if not (variable and error["type"] == "extra_forbidden") and error["loc"][0] not in meddled:
                 problems.append(described)
         raise ConfigError("\n".join(problems)) from None
-    except SettingsError as exc:  # a variable that names a whole section and is no JSON; it is in the list already
+    except VariableError as exc:  # one that names a whole section and is no JSON; it is in the list already
         raise ConfigError("\n".join(problems) or str(exc)) from None
     if problems:
         raise ConfigError("\n".join(problems))
     return Config(settings, path, from_file)
+
+
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all layers as one, key by key; the last one wins."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            before = merged.get(key)
+            if isinstance(before, Mapping) and isinstance(value, Mapping):
+                merged[key] = _merged(before, value)
+            else:
+                merged[key] = value
+    return merged
 
 
 def twilio_variables(environ: Mapping[str, str]) -> dict[str, Any]:

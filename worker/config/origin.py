@@ -3,10 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from pydantic_settings import EnvSettingsSource
-
 from worker.config.loading import Config, twilio_variables
-from worker.config.section import ENV_PREFIX, Settings
+from worker.config.variable import ENV_PREFIX, read_variables
 
 Origin = Literal["default", "file", "environment", "flag"]
 _Path = tuple[str, ...]
@@ -26,7 +24,7 @@ def settings_of(config: Config, flags: Mapping[_Path, str], environ: Mapping[str
 
     flags: path → the flag that gave it. environ: as of `load`.
     """
-    variables = EnvSettingsSource(Settings)()
+    variables = read_variables(environ)
     twilio = twilio_variables(environ)
     for path, value in _leaves((), config.settings.model_dump(exclude_none=True)):
         if path in flags:

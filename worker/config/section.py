@@ -14,15 +14,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    SettingsConfigDict,
-)
 from yarl import URL
 
 from worker.timetable import Timetable
-
-ENV_PREFIX = "FLEX_IMPORT__"
 
 # Ways to write something else in ASCII, which Python knows as encodings of text; UTF-7 reads as halves of characters.
 _NO_FILES = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "utf-7"})
@@ -285,16 +279,8 @@ class Metrics(_Section):
     pushgateway: Annotated[str, AfterValidator(_known_gateway)] = ""
 
 
-class Settings(BaseSettings):
+class Settings(_Section):
     """Every setting of a run, validated."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
 
     api: Api = Api()
     limits: Limits = Limits()
