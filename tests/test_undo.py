@@ -302,6 +302,18 @@ async def test_what_the_service_refuses_is_told_with_its_reason(tmp_path: Path, 
     assert (await command(tmp_path, base_url, "undo", "--run", "1", "--yes")).code == 0
 
 
+@pytest.mark.parametrize("run", ["0", "3"])
+def test_a_run_that_there_never_was_is_not_undone(
+    place: SqlitePlace, run: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misread number closes nothing, and says so."""
+    assert place.path.exists()
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
+    assert call(["undo", "--run", run, "--yes", "--base-url", "http://127.0.0.1:9"]) == 2
+    assert "there is no such run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [[], ["--run", "1", "--all"]])
 def test_whose_participants_has_to_be_said(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody undoes everything by leaving something out."""

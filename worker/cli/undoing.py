@@ -76,7 +76,9 @@ def undo_runs(config: Config, window: Window, wish: Wish) -> int:
     api = api_of(config, credentials)
     with closing(open_own_ledger(config, credentials)) as ledger, logged(config, quiet=wish.quiet):
         with View(ledger.path) as view:
-            found = view.reversible(wish.run)
+            found, last = view.reversible(wish.run), view.last_run()
+        if wish.run is not None and (last is None or not 0 < wish.run <= last.number):
+            raise ConfigError(f"--run: {wish.run}: there is no such run; flex-import history shows them")
         if found.created and not wish.yes:
             _ask(config, credentials, wish, found)
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -246,6 +248,8 @@ class _Undoing:
         code = most_serious(true if holds else {*true, Exit.BUG})
         reasons = [cause.reason for cause in self._stop.causes if cause.exit is code]
         reason = reasons[0] if reasons else _REASONS.get(code, code.meaning)
+        if not self._found.created:
+            reason = f"nothing to close: {self._wish.whose} created no participant that is still there"
         account = {
             "run": self._number,
             "undone": self._wish.run,
