@@ -164,36 +164,29 @@ async def test_an_unanswered_intent_is_an_error() -> None:
             await journal.intend(Intent(row(1)))
 
 
-async def test_a_cancelled_asker_does_not_break_the_others() -> None:
-    """Who stops waiting leaves the entry behind; the others get the answers that belong to them."""
+async def test_who_is_called_away_gets_an_answer_as_the_others_do() -> None:
+    """What was asked for is recorded, so it is waited for; the call is heard at the next step."""
     ledger = GatedLedger()
     answers: dict[int, object] = {}
+    scope = anyio.CancelScope()
     async with journal_of(ledger) as journal, anyio.create_task_group() as tasks:
+
+        async def impatient() -> None:
+            with scope:
+                await ask(journal, 1, answers)
+                await anyio.sleep_forever()
+
         tasks.start_soon(ask, journal, 0, answers)
         await ledger.began.get()
-        impatient = asyncio.create_task(ask(journal, 1, answers))
+        tasks.start_soon(impatient)
         await anyio.wait_all_tasks_blocked()
         tasks.start_soon(ask, journal, 2, answers)
         await anyio.wait_all_tasks_blocked()
-        impatient.cancel()
-        await asyncio.wait([impatient])
+        scope.cancel()
         ledger.let(2)
-    assert impatient.cancelled()
-    assert answers == {0: 2, 2: 4}
+    assert scope.cancelled_caught
+    assert answers == {0: 2, 1: 3, 2: 4}
     assert ledger.groups[1] == [Intent(row(1)), Intent(row(2))]
-
-
-async def test_an_asker_cancelled_during_its_commit_does_not_break_it() -> None:
-    """The commit under way goes on when all who waited for it are gone."""
-    ledger = GatedLedger()
-    async with journal_of(ledger) as journal:
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(journal.intend, Intent(row(0)))
-                await ledger.began.get()
-                scope.cancel()
-        ledger.let(2)
-        assert await journal.intend(Intent(row(1))) == 3
 
 
 async def test_a_note_is_one_commit() -> None:
@@ -433,3 +426,37 @@ async def test_a_wrong_outcome_takes_only_its_group(tmp_path: Path) -> None:
                 await journal.settle(settle.number, settle.settlement)
             await journal.intend(Intent(desk.row(2)))
     assert [found["state"] for found in place.rows()] == ["created", "started"]
+
+
+async def test_a_ledger_that_never_answers_is_dead_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that neither takes a record nor refuses it: who asked is told, and whoever asks later at once."""
+    monkeypatch.setattr("worker.journal.RECORD_SECONDS", 0.05)
+    ledger = GatedLedger()
+    async with Journal(cast("Ledger", ledger)) as journal:
+        for _ in range(2):
+            with pytest.raises(LedgerError, match=r"did not take a record within 0\.05 s"):
+                await journal.note([FINDING])
+        with pytest.raises(LedgerError, match="did not take a record"):
+            await journal.call(lambda: None)
+        assert len(ledger.groups) == 1
+        ledger.let()
+
+
+async def test_a_record_that_was_asked_for_is_answered_even_to_who_is_cancelled() -> None:
+    """Otherwise an intent would be on record whose number nobody knows; the cancellation comes at the next step."""
+    ledger = GatedLedger()
+    async with Journal(cast("Ledger", ledger)) as journal:
+        answers = []
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+
+                async def ask() -> None:
+                    answers.append(await journal.intend(Intent(row(1))))
+                    await anyio.sleep_forever()
+
+                tasks.start_soon(ask)
+                await ledger.began.get()
+                scope.cancel()
+                ledger.let()
+        assert len(answers) == 1
+        assert scope.cancelled_caught

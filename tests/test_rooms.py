@@ -60,7 +60,7 @@ TABLE: dict[str, frozenset[str]] = {
     "screen": frozenset({"model", "anyio", "rich"}),
     "metrics": frozenset({"config", "errors", "latency", "model", "anyio", "prometheus_client", "yarl"}),
     "reconcile": frozenset({"config", "ledger", "model", "traffic", "anyio"}),
-    "recorder": frozenset({"errors", "journal", "ledger", "model", "anyio"}),
+    "recorder": frozenset({"journal", "ledger", "model"}),
     "doubts": frozenset({"journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping", "anyio"}),
     "undo": frozenset({"journal", "ledger", "model", "stopping", "traffic", "verdict", "anyio"}),
     "pipeline": frozenset(

@@ -1,7 +1,9 @@
 """Durability: a write returns once it is on the disk, or raises in the task that asked for it.
 
 Entries that come while a commit is under way share the next one (group commit). The writer outlives cancellation:
-whoever recorded an intent can record its outcome too, and closing is the message that nothing more will come.
+whoever recorded an intent can record its outcome too, and closing is the message that nothing more will come. A write
+that was asked for is waited for, even by a task that is being cancelled: otherwise an intent would be on record that
+nobody settles.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +19,9 @@ from worker.ledger import Asked, Baseline, Entry, Intent, Known, Ledger, Settle
 from worker.model import Settlement
 
 T = TypeVar("T")
+
+RECORD_SECONDS = 30.0
+"""How long a commit may take before the ledger counts as dead: nothing is sent without a record."""
 
 
 class _Group:
@@ -40,6 +45,7 @@ class Journal:
         self._ended = False
         self._thread = anyio.CapacityLimiter(1)
         self._tasks: TaskGroup | None = None
+        self._dead = ""
         self.commits = 0
 
     async def __aenter__(self) -> Self:
@@ -77,7 +83,9 @@ class Journal:
             await self._write(*entries)
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Run a method of the ledger between two commits, in the writer's thread."""
+        """Run a method of the ledger between two commits, in the writer's thread. Raises LedgerError if that hangs."""
+        if self._dead:
+            raise LedgerError(self._dead)
         return await anyio.to_thread.run_sync(function, limiter=self._thread)
 
     async def _write(self, *entries: Entry) -> int | Known | Asked | None:
@@ -88,7 +96,12 @@ class Journal:
         group.entries += entries
         place = len(group.entries) - 1
         self._wanted.set()
-        await group.done.wait()
+        try:
+            await group.done.wait()
+        except anyio.get_cancelled_exc_class():
+            # what is being recorded has to be known to whoever asked, who is called back at the next step
+            with anyio.CancelScope(shield=True):
+                await group.done.wait()
         if isinstance(group.error, LedgerError):
             raise LedgerError(str(group.error)) from group.error  # each asker gets an error of its own
         if group.error is not None:
@@ -96,7 +109,7 @@ class Journal:
         return group.answers[place]
 
     async def _work(self) -> None:
-        # what was asked for is written even while the run is being cancelled; the askers bound how long they wait
+        # what was asked for is written even while the run is being cancelled; each commit is bounded in time
         with anyio.CancelScope(shield=True):
             while True:
                 await self._wanted.wait()
@@ -110,7 +123,15 @@ class Journal:
 
     async def _commit(self, group: _Group) -> None:
         try:
-            group.answers = await self.call(partial(self._ledger.write, group.entries))
+            if self._dead:
+                raise LedgerError(self._dead)  # noqa: TRY301 - as if the ledger had said it
+            write = partial(self._ledger.write, group.entries)
+            # a thread that is left behind still has the ledger's connection: nobody may use it from then on
+            with anyio.fail_after(RECORD_SECONDS):
+                group.answers = await anyio.to_thread.run_sync(write, limiter=self._thread, abandon_on_cancel=True)
+        except TimeoutError:
+            self._dead = f"the ledger did not take a record within {RECORD_SECONDS:g} s"
+            group.error = LedgerError(self._dead)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is raised where the record was asked for
             group.error = exc
         self.commits += 1

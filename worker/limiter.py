@@ -146,17 +146,23 @@ class Limiter:
         # The head's timer may now fire too early. It looks again then, so there is no need to wake it.
         self._gcra.pause(self._clock() + seconds)
 
+    def acquire_nowait(self) -> bool:
+        """Tell whether one request may be sent at this moment; if so, that is its grant."""
+        if self._unlimited:
+            return True
+        if self._line:
+            return False
+        now = self._clock()
+        self._gcra.arrive(now)
+        if not self._gcra.take(now):
+            return False
+        self._unlimited = math.isinf(self._gcra.rate)
+        return True
+
     async def acquire(self) -> None:
         """Return when one request may be sent. Does not suspend when that is now."""
-        if self._unlimited:
-            return
-        if not self._line:
-            now = self._clock()
-            self._gcra.arrive(now)
-            if self._gcra.take(now):
-                self._unlimited = math.isinf(self._gcra.rate)
-                return
-        await self._stand_in_line()
+        if not self.acquire_nowait():
+            await self._stand_in_line()
 
     async def _stand_in_line(self) -> None:
         place = _Place()

@@ -1,18 +1,10 @@
 """Recording what a run does with a row: durable in the ledger first, then in the tally, then told to who watches."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
-import anyio
-
-from worker.errors import LedgerError
 from worker.journal import Journal
 from worker.ledger import Asked, Baseline, Entry, Intent, Known, Standing, standing_of
 from worker.model import Cause, InDoubt, Retry, Row, Settlement, Tally
-
-RECORD_SECONDS = 30.0
-"""How long a record may take to become durable before the ledger counts as dead."""
 
 
 class Observer(Protocol):
@@ -44,7 +36,7 @@ class Observer(Protocol):
 
 
 class Recorder:
-    """Records, whatever else happens, but not for ever: each record is shielded from cancellation and bounded in time.
+    """Records, whatever else happens, but not for ever: as the journal does, and counts what cannot be recorded.
 
     Every method raises LedgerError when the ledger does not take the record.
     """
@@ -59,9 +51,7 @@ class Recorder:
         row was counted where it stands.
         """  # noqa: D205 - the three answers are one sentence
         try:
-            # a cancellation here would leave an intent that nobody settles: a doubt about a row that never left
-            with _recording():
-                answer = await self._journal.intend(intent, baseline)
+            answer = await self._journal.intend(intent, baseline)
         except BaseException:
             self._tally.not_sent += not row.number
             raise
@@ -78,8 +68,7 @@ class Recorder:
     async def settle(self, row: Row, settlement: Settlement, number: int) -> None:
         """Record an outcome and count it."""
         try:
-            with _recording():
-                await self._journal.settle(number, settlement)
+            await self._journal.settle(number, settlement)
         except BaseException:
             # what the ledger holds is `started` or `in_doubt`, and both read as in doubt
             if not settlement.ends_doubt:
@@ -90,13 +79,4 @@ class Recorder:
 
     async def note(self, entry: Entry) -> None:
         """Record what asks for no answer."""
-        with _recording():
-            await self._journal.note([entry])
-
-
-@contextmanager
-def _recording() -> Iterator[None]:
-    with anyio.CancelScope(shield=True, deadline=anyio.current_time() + RECORD_SECONDS) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise LedgerError(f"the ledger did not take a record within {RECORD_SECONDS:g} s")
+        await self._journal.note([entry])

@@ -122,7 +122,7 @@ def race(contender: Contender, files: dict[float, tuple[Path, int]], folder: Pat
     """Let one contender post its share of the rows, and note how it did."""
     path, rows = files[contender.share]
     ledger = folder / f"{time.monotonic_ns()}.db"
-    words = [word.format(file=path, ledger=ledger) if "{" in word else word for word in contender.command]
+    words = [word.replace("{file}", str(path)).replace("{ledger}", str(ledger)) for word in contender.command]
     env = {**os.environ, **CREDENTIALS, "PYTHONPATH": str(ROOT), **contender.env}
     busy, began = busy_seconds(server), time.perf_counter()
     process = subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

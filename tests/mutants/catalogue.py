@@ -63,9 +63,9 @@ MUTANTS = (
     # ---- durable before moving on
     Mutant(
         "an outcome is recorded without a shield",
-        "worker/recorder.py",
-        "anyio.CancelScope(shield=True, deadline=",
-        "anyio.CancelScope(shield=False, deadline=",
+        "worker/journal.py",
+        "            with anyio.CancelScope(shield=True):\n                await group.done.wait()\n",
+        "            raise\n",
         (f"{PROMISES}::test_an_outcome_that_is_being_recorded_when_the_run_is_cut_is_counted",),
     ),
     Mutant(
@@ -82,10 +82,10 @@ MUTANTS = (
     Mutant(
         "a write is answered before it is on the disk",
         "worker/journal.py",
-        "            group.answers = await self.call(partial(self._ledger.write, group.entries))\n",
+        "            write = partial(self._ledger.write, group.entries)\n",
         "            if not any(isinstance(one, Intent) for one in group.entries):\n"
         "                group.answers = [None] * len(group.entries)\n                group.done.set()\n"
-        "            group.answers = await self.call(partial(self._ledger.write, group.entries))\n",
+        "            write = partial(self._ledger.write, group.entries)\n",
         (f"{PROMISES}::test_a_channel_waits_until_the_outcome_before_is_on_the_disk",),
     ),
     Mutant(

@@ -1,5 +1,6 @@
 """One job on its ledger: the rooms wired together, what is told on the way, and the account at the end."""
 
+import asyncio
 import json
 import sys
 import time
@@ -107,6 +108,7 @@ class _Run:
             self._settings.retry,
             self._stop.draining,
             outage_seconds=self._settings.stop.outage_seconds,
+            clock=asyncio.get_running_loop().time,
             on_change=self._tell_change,
             on_outage=self._give_up,
         )

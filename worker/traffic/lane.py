@@ -163,6 +163,8 @@ class Lane:
     async def acquire(self, *, probe: bool = False) -> Permit:
         """Return when one request may leave. probe: as `enter` told. Raises WithdrawnError when the run drains."""
         traffic = self._traffic
+        if not probe and (at_once := self._acquire_nowait()):
+            return at_once
         with anyio.CancelScope() as scope:
             traffic.waiting.add(scope)
             try:
@@ -182,6 +184,22 @@ class Lane:
             finally:
                 traffic.waiting.discard(scope)
         raise WithdrawnError
+
+    def _acquire_nowait(self) -> Permit | None:
+        """Return a permit if nothing has to be waited for: most have not, and a scope costs more than all of it."""
+        traffic = self._traffic
+        if traffic.is_held or traffic.breaker.is_open or traffic.draining.is_set():
+            return None
+        permit = Permit(probe=False)
+        try:
+            traffic.slots.acquire_on_behalf_of_nowait(permit)
+        except anyio.WouldBlock:
+            return None
+        permit.slot = True
+        if self._limiter.acquire_nowait():
+            return permit
+        self.give_back(permit)
+        return None
 
     async def _take_slot(self, permit: Permit) -> None:
         slots = self._traffic.slots
