@@ -62,6 +62,10 @@ test: .venv/.dev ## All tests, with branch coverage
 bench: .venv/.dev ## Rows a second beside other ways to post them, on nginx (ten minutes; ARGS="--rounds 1 --only flex plain")
 	@$(BIN)/python -m tests.bench.speed $(ARGS)
 
+.PHONY: bench-guard
+bench-guard: .venv/.dev ## Fail when an import has become much slower than a plain loop (a minute; a ratio within one run)
+	@$(BIN)/python -m tests.bench.speed --rows 10000 --rounds 3 --only "flex-import, baselines off" plain --least 0.45
+
 .PHONY: bench-memory
 bench-memory: .venv/.dev ## Peak memory at 10,000 and at 1,000,000 rows (a quarter of an hour)
 	@$(BIN)/python -m tests.bench.memory

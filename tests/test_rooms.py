@@ -50,7 +50,7 @@ TABLE: dict[str, frozenset[str]] = {
     "scratch": frozenset({"errors"}),
     "headcount": frozenset({"model"}),
     "rowqueue": frozenset({"model"}),
-    "api": frozenset({"errors", "model", "verdict", "aiohttp", "anyio", "yarl"}),
+    "api": frozenset({"errors", "model", "verdict", "aiohttp", "yarl"}),
     "submit": frozenset({"model", "traffic", "verdict", "anyio", "tenacity"}),
     "ledger": frozenset({"cluster", "errors", "model"}),
     "rejects": frozenset({"errors", "ledger"}),

@@ -1,10 +1,11 @@
 """Undoing: what was created is closed, once and for all, and nothing else is."""
 
+import functools
 import json
 import re
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tests.ledger_contract import Desk
 from tests.samples_of import sid
 from tests.test_command import csv_of, states
 from tests.test_ledger_sqlite import SqlitePlace
-from tests.virtual_clock import virtual_time
+from tests.virtual_clock import run
 from worker.cli import call, undoing
 from worker.emulator import Answer as Canned
 from worker.emulator import Behaviour, Call, Emulator, Fault, after, before, serve
@@ -73,6 +74,16 @@ def test_being_throttled_is_one_too_many_and_nothing_else() -> None:
     verdict = judge_closing(reply(429, 45780))
     assert isinstance(verdict, Retry)
     assert verdict.throttled
+
+
+def in_virtual_time(test: Callable[[SqlitePlace], Coroutine[Any, Any, None]]) -> Callable[[SqlitePlace], None]:
+    """Let hours pass in moments, but wait for the ledger's thread, whose commits are bounded in time."""
+
+    @functools.wraps(test)
+    def plain(place: SqlitePlace) -> None:
+        run(test(place), patience=0.1)
+
+    return plain
 
 
 # ---- the work -------------------------------------------------------------------------------------------------------
@@ -137,7 +148,7 @@ def place(tmp_path: Path) -> SqlitePlace:
     return place
 
 
-@virtual_time
+@in_virtual_time
 async def test_the_newest_of_a_channel_goes_first_one_at_a_time(place: SqlitePlace) -> None:
     """So that a channel is taken apart in the order opposite to that in which it was filled."""
     closer = FakeCloser()
@@ -148,7 +159,7 @@ async def test_the_newest_of_a_channel_goes_first_one_at_a_time(place: SqlitePla
     assert {row["state"] for row in place.rows()} == {"closed"}
 
 
-@virtual_time
+@in_virtual_time
 async def test_only_what_a_run_created_is_undone(place: SqlitePlace) -> None:
     """The rows of another one stay as they are."""
     undone, _, _ = await undo(place, FakeCloser(), run=2)
@@ -156,7 +167,7 @@ async def test_only_what_a_run_created_is_undone(place: SqlitePlace) -> None:
     assert [row["state"] for row in place.rows()] == ["created"] * 9 + ["closed"] * 3
 
 
-@virtual_time
+@in_virtual_time
 async def test_what_may_work_later_is_tried_again_and_what_never_will_is_told(place: SqlitePlace) -> None:
     """A lost answer, a refused connection and a 429 are no reason to give up; a definite no is one."""
     answers: dict[str, list[Answer]] = {
@@ -174,7 +185,7 @@ async def test_what_may_work_later_is_tried_again_and_what_never_will_is_told(pl
     assert undone.errors[("20404", "no such participant: it may be gone already")][0] == 1
 
 
-@virtual_time
+@in_virtual_time
 async def test_refused_credentials_halt_it(place: SqlitePlace) -> None:
     """Every other participant would meet the same wall."""
     undone, stop, _ = await undo(place, FakeCloser({sid("UT", 7): [reply(401, 20003)]}))
@@ -182,7 +193,7 @@ async def test_refused_credentials_halt_it(place: SqlitePlace) -> None:
     assert undone.closed < 12
 
 
-@virtual_time
+@in_virtual_time
 async def test_an_account_that_may_not_close_is_found_out(place: SqlitePlace) -> None:
     """Some noes are about participants; only noes are about the account."""
     forbidden: dict[str, list[Answer]] = {sid("UT", number): [reply(403, 20403)] for number in range(12)}

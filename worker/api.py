@@ -22,7 +22,6 @@ from typing import Any, NamedTuple, Protocol, Self
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import anyio
 from aiohttp.tracing import Trace
 from yarl import URL
 
@@ -63,21 +62,34 @@ class _UnusableError(aiohttp.ClientConnectionError):
 
 
 class _Passage:
-    """One attempt's way through the connector. scope: bounds the time from leaving to the answer's end."""
+    """One attempt's way through the connector. late: its answer did not end within so long after it left."""
 
-    def __init__(self, departure: Departure, scope: anyio.CancelScope, read_timeout: float) -> None:
+    def __init__(self, departure: Departure, read_timeout: float) -> None:
         self._departure = departure
-        self._scope = scope
         self._read_timeout = read_timeout
+        self._timer: asyncio.TimerHandle | None = None
         self.left = False
+        self.late = False
 
     async def ready(self) -> None:
         await self._departure.ready()
 
-    def leave(self) -> None:
+    def leave(self, connection: aiohttp.connector.Connection) -> None:
+        self.end()
         self.left = True
         self._departure.left()
-        self._scope.deadline = anyio.current_time() + self._read_timeout
+        # a timer of the loop: a cancel scope would cost more than all else that is done here for a row
+        self._timer = asyncio.get_running_loop().call_later(self._read_timeout, self._give_up, connection)
+
+    def _give_up(self, connection: aiohttp.connector.Connection) -> None:
+        self.late = True
+        if connection.transport is not None:
+            connection.transport.abort()  # whoever reads from it learns that at once
+
+    def end(self) -> None:
+        """Take note that the answer is read, or that there will be none."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 _passage: ContextVar[_Passage | None] = ContextVar("passage", default=None)
@@ -93,6 +105,8 @@ class _Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the base class has it
     ) -> aiohttp.connector.Connection:
         passage = _passage.get()
+        if passage is not None and passage.late:  # the client asks once more by itself where asking changes nothing
+            raise _UnusableError("the answer did not come in time")
         for _ in range(_CONNECTIONS):
             connection = await super().connect(req, traces, timeout)
             if passage is None:
@@ -107,7 +121,7 @@ class _Connector(aiohttp.TCPConnector):
             protocol = connection.protocol
             # bytes that nobody asked for would be taken for the answer to this request
             if protocol is not None and protocol.is_connected() and not protocol.should_close:
-                passage.leave()
+                passage.leave(connection)
                 return connection
             connection.close()  # nothing was written, so another one is as good
         raise _UnusableError(f"{_CONNECTIONS} connections died before the request left")
@@ -201,23 +215,24 @@ class Api:
         *,
         on_date: Callable[[str], None] | None = None,
     ) -> Answer:
-        with anyio.CancelScope() as scope:
-            passage = _Passage(departure, scope, self._read_timeout)
-            token = _passage.set(passage)
-            try:
-                # the headers are given with each request: a session's own would go to a proxy, secret and all
-                async with request(
-                    headers=self._headers, allow_redirects=False, proxy=self._proxy, proxy_headers=self._proxy_headers
-                ) as response:
-                    if on_date:
-                        on_date(response.headers.get("Date", ""))
-                    return await _read(response, max_bytes)
-            except (aiohttp.ClientError, OSError) as exc:
-                reason = _reason(exc)
-                return Lost(f"the connection broke before the answer: {reason}") if passage.left else NotSent(reason)
-            finally:
-                _passage.reset(token)
-        return Lost(f"no answer within {self._read_timeout:g} s")
+        passage = _Passage(departure, self._read_timeout)
+        token = _passage.set(passage)
+        try:
+            # the headers are given with each request: a session's own would go to a proxy, secret and all
+            async with request(
+                headers=self._headers, allow_redirects=False, proxy=self._proxy, proxy_headers=self._proxy_headers
+            ) as response:
+                if on_date:
+                    on_date(response.headers.get("Date", ""))
+                answer = await _read(response, max_bytes)
+        except (aiohttp.ClientError, OSError) as exc:
+            reason = _reason(exc)
+            answer = Lost(f"the connection broke before the answer: {reason}") if passage.left else NotSent(reason)
+        finally:
+            passage.end()
+            _passage.reset(token)
+        # what ended because it was given up is not the whole answer, even where it looks like one
+        return Lost(f"no answer within {self._read_timeout:g} s") if passage.late else answer
 
     async def list(self, interaction_sid: str, channel_sid: str, departure: Departure) -> Listing | Unlisted:
         """List all participants of a channel: `GET …/Participants`, page by page [spec]. Never raises for a fault.

@@ -6,6 +6,7 @@ that was asked for is waited for, even by a task that is being cancelled: otherw
 nobody settles.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -25,13 +26,28 @@ RECORD_SECONDS = 30.0
 
 
 class _Group:
-    """Entries that are made durable together. answers: in their order, once `done` is set without an error."""
+    """Entries that are made durable together. answers: in their order, once it is done without an error."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.entries: list[Entry] = []
-        self.done = anyio.Event()
+        self._askers: list[asyncio.Future[None]] | None = []
+        self._loop = loop
         self.answers: Sequence[int | Known | Asked | None] = ()
         self.error: Exception | None = None
+
+    async def done(self) -> None:
+        """Wait until it is. An event would ask for its loop each time, which costs a system call."""
+        if self._askers is not None:
+            asker = self._loop.create_future()
+            self._askers.append(asker)
+            await asker
+
+    def end(self) -> None:
+        """Call everybody who waits."""
+        askers, self._askers = self._askers or [], None
+        for asker in askers:
+            if not asker.done():
+                asker.set_result(None)
 
 
 class Journal:
@@ -39,7 +55,8 @@ class Journal:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._group = _Group()
+        self._loop = asyncio.get_running_loop()
+        self._group = _Group(self._loop)
         self._wanted = anyio.Event()
         self._closed = False
         self._ended = False
@@ -97,11 +114,11 @@ class Journal:
         place = len(group.entries) - 1
         self._wanted.set()
         try:
-            await group.done.wait()
-        except anyio.get_cancelled_exc_class():
+            await group.done()
+        except asyncio.CancelledError:
             # what is being recorded has to be known to whoever asked, who is called back at the next step
             with anyio.CancelScope(shield=True):
-                await group.done.wait()
+                await group.done()
         if isinstance(group.error, LedgerError):
             raise LedgerError(str(group.error)) from group.error  # each asker gets an error of its own
         if group.error is not None:
@@ -113,7 +130,7 @@ class Journal:
         with anyio.CancelScope(shield=True):
             while True:
                 await self._wanted.wait()
-                group, self._group, self._wanted = self._group, _Group(), anyio.Event()
+                group, self._group, self._wanted = self._group, _Group(self._loop), anyio.Event()
                 if self._closed:
                     self._wanted.set()
                     if not group.entries:
@@ -135,4 +152,4 @@ class Journal:
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is raised where the record was asked for
             group.error = exc
         self.commits += 1
-        group.done.set()
+        group.end()

@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], help="beginnings of the contenders' names")
+    parser.add_argument("--least", type=float, default=0.0, help="fail when flex-import is below so much of plain")
     given = parser.parse_args()
     if shutil.which("nginx") is None:
         sys.exit("make bench needs nginx: install it (on Debian: apt-get install nginx-light)")
@@ -221,6 +222,9 @@ def main() -> None:
             f"{cpu - median(floor.cpu):>7.0f}{max(one.peaks):>6.0f}{100 * median(one.server):>7.0f}%  {one.has}"
         )
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    share = median(racing[0].rates) / median(plain.rates)
+    if share < given.least:
+        sys.exit(f"{racing[0].title} is at {share:.2f} of the plain loop; it must be at {given.least:.2f} at least")
     print(f"server: how much of one core nginx used; open files at most: {soft:,}")
 
 

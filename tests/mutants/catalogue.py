@@ -56,15 +56,15 @@ MUTANTS = (
     Mutant(
         "whatever broke was never sent",
         "worker/api.py",
-        'return Lost(f"the connection broke before the answer: {reason}") if passage.left else NotSent(reason)',
-        "return NotSent(reason)",
+        'answer = Lost(f"the connection broke before the answer: {reason}") if passage.left else NotSent(reason)',
+        "answer = NotSent(reason)",
         ("tests/test_api.py::test_a_lost_answer_is_lost_whether_or_not_the_row_was_made",),
     ),
     # ---- durable before moving on
     Mutant(
         "an outcome is recorded without a shield",
         "worker/journal.py",
-        "            with anyio.CancelScope(shield=True):\n                await group.done.wait()\n",
+        "            with anyio.CancelScope(shield=True):\n                await group.done()\n",
         "            raise\n",
         (f"{PROMISES}::test_an_outcome_that_is_being_recorded_when_the_run_is_cut_is_counted",),
     ),
@@ -84,7 +84,7 @@ MUTANTS = (
         "worker/journal.py",
         "            write = partial(self._ledger.write, group.entries)\n",
         "            if not any(isinstance(one, Intent) for one in group.entries):\n"
-        "                group.answers = [None] * len(group.entries)\n                group.done.set()\n"
+        "                group.answers = [None] * len(group.entries)\n                group.end()\n"
         "            write = partial(self._ledger.write, group.entries)\n",
         (f"{PROMISES}::test_a_channel_waits_until_the_outcome_before_is_on_the_disk",),
     ),
