@@ -58,6 +58,7 @@ async def main() -> int:
         "\nNext, try:\n"
         "  make run                                          again: everything is done, nothing is sent\n"
         f"  {shown} status --ledger {LEDGER}      where it stands, and what needs something\n"
+        f"  {shown} report --ledger {LEDGER}      all of it on one page, report.html\n"
         f"  {shown} export --ledger {LEDGER} --state created\n"
         f"  {shown} check {FILES[0]}     a file of your own, without a network\n"
         "  rm -r run                                         to see it all again from the beginning"
