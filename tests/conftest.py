@@ -1,6 +1,8 @@
 """What every test may rely on: no credentials and no settings of the person who runs it."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,16 @@ from hypothesis import HealthCheck, settings
 # no test depends on how fast a machine is: the first of all texts takes seconds where no table of them is kept yet
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """A command that has done its work ignores signals until its process ends; the tests' process goes on."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        if handler is not None:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

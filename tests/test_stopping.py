@@ -1,11 +1,13 @@
-"""How much may go wrong before a run has to stop."""
+"""How much may go wrong before a run has to stop, and how it heeds signals until its work is over."""
 
 import re
+import signal
 
+import anyio
 import pytest
 
 from worker.model import Exit, State, Tally
-from worker.stopping import NO_THRESHOLDS, Thresholds
+from worker.stopping import NO_THRESHOLDS, Stop, Thresholds, conduct
 
 
 def tally(**states: int) -> Tally:
@@ -34,3 +36,17 @@ def test_too_much_is_more_than_was_set(thresholds: Thresholds, settled: dict[str
         assert cause is not None
         assert cause.exit is Exit.HALTED
         assert re.search(reason, cause.reason)
+
+
+async def test_signals_are_ignored_once_the_work_is_over() -> None:
+    """Its account is still to be given, which takes a moment; what was started deaf to a signal stays so."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    during: list[object] = []
+
+    async def work() -> None:
+        await anyio.wait_all_tasks_blocked()
+        during.append(signal.getsignal(signal.SIGTERM))
+
+    await conduct(work, Stop(), grace_seconds=1, on_first=lambda: None, beside=[])
+    assert during != [signal.SIG_IGN]
+    assert {signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)} == {signal.SIG_IGN}

@@ -76,24 +76,21 @@ async def heed_signals(
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     if not heeded:
         return
-    with anyio.open_signal_receiver(*heeded) as received:
-        async with anyio.create_task_group() as tasks:
-            signalled = False
-            async for number in received:
-                if signalled:
-                    cut.cancel()
-                    continue
-                signalled = True
-                stop.drain(Cause(SIGNALS[number], f"stopped by {number.name}"))
-                on_first()
-                tasks.start_soon(_cut_later, cut, grace_seconds)
-
-
-def ignore_further(stop: Stop) -> None:
-    """Ignore the signals once a run that one of them stopped is over: its account is still to be given."""
-    if any(cause.exit in SIGNALS.values() for cause in stop.causes):
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+    try:
+        with anyio.open_signal_receiver(*heeded) as received:
+            async with anyio.create_task_group() as tasks:
+                signalled = False
+                async for number in received:
+                    if signalled:
+                        cut.cancel()
+                        continue
+                    signalled = True
+                    stop.drain(Cause(SIGNALS[number], f"stopped by {number.name}"))
+                    on_first()
+                    tasks.start_soon(_cut_later, cut, grace_seconds)
+    finally:
+        for number in heeded:
+            signal.signal(number, signal.SIG_IGN)  # the work is over: its account is still to be given
 
 
 async def conduct(

@@ -42,7 +42,7 @@ from worker.rules import Ruled
 from worker.sampler import keep_samples
 from worker.schedule import Hours, Schedule
 from worker.screen import Moment, News, as_line, show
-from worker.stopping import Stop, Task, Thresholds, conduct, heed_requests, ignore_further
+from worker.stopping import Stop, Task, Thresholds, conduct, heed_requests
 from worker.submit import Submitter
 from worker.traffic import Traffic
 
@@ -133,7 +133,6 @@ class _Run:
         """Import, record how it ended, and return the account."""
         self._announce()
         await self._pump(intake)
-        ignore_further(self._stop)
         account = self._account(time.monotonic() - self._began)
         await self._metrics.finish(account.exit_code, account.elapsed_seconds)
         structlog.get_logger().info("run.finished", **as_json(account))

@@ -35,7 +35,7 @@ from worker.logs import LogObserver
 from worker.model import Cause, Exit, State
 from worker.report import duration, most_serious, printable
 from worker.schedule import Hours, Schedule
-from worker.stopping import Stop, conduct, ignore_further
+from worker.stopping import Stop, conduct
 from worker.traffic import Traffic
 from worker.undo import Reversal, Undoer, Undone
 
@@ -168,7 +168,6 @@ class _Undoing:
         began = time.monotonic()
         if self._found.created:
             await self._close_all(api)
-        ignore_further(self._stop)
         return self._end(time.monotonic() - began)
 
     async def _close_all(self, api: Api) -> None:
