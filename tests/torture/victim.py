@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
@@ -29,8 +30,10 @@ class Victim:
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal; who is gone does not hear it."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        # the process's own method would first see whether it has ended, and take its exit code from who waits for it
+        if not self.ended:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     async def wait(self, seconds: float) -> bool:
         """Wait so long, or until it is over; tell whether it is."""
