@@ -239,7 +239,7 @@ async def test_a_connection_that_dies_while_its_row_waits_is_replaced() -> None:
 
             sending.start_soon(create)
             await first_closed.wait()
-            while api._session is not None and _connected(api._session):
+            while _connected(api._session):
                 await anyio.lowlevel.checkpoint()
             gate.opened.set()
         tasks.cancel_scope.cancel()
@@ -449,7 +449,6 @@ async def test_a_next_page_of_the_same_origin_is_asked_for_as_it_stands(
     service.script_next(page([], case(f"{base_url}{path}?PageToken=a%2Bb%2F%20c&x=%3D")), page([]), on=Call.LIST)
     asked: list[str] = []
     async with new_api(base_url) as api:
-        assert api._session is not None
         trace = aiohttp.TraceConfig()
         trace.on_request_start.append(lambda _session, _context, sent: _noted(asked, sent.url.raw_path_qs))
         trace.freeze()

@@ -64,9 +64,12 @@ class _UnusableError(aiohttp.ClientConnectionError):
 class _Passage:
     """One attempt's way through the connector. late: its answer did not end within so long after it left."""
 
-    def __init__(self, departure: Departure, read_timeout: float) -> None:
+    __slots__ = ("_departure", "_loop", "_read_timeout", "_timer", "late", "left")
+
+    def __init__(self, departure: Departure, read_timeout: float, loop: asyncio.AbstractEventLoop) -> None:
         self._departure = departure
         self._read_timeout = read_timeout
+        self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self.left = False
         self.late = False
@@ -79,7 +82,7 @@ class _Passage:
         self.left = True
         self._departure.left()
         # a timer of the loop: a cancel scope would cost more than all else that is done here for a row
-        self._timer = asyncio.get_running_loop().call_later(self._read_timeout, self._give_up, connection)
+        self._timer = self._loop.call_later(self._read_timeout, self._give_up, connection)
 
     def _give_up(self, connection: aiohttp.connector.Connection) -> None:
         self.late = True
@@ -148,7 +151,7 @@ class Api:
         proxy: str = "",
         trust_environment: bool = False,
     ) -> None:
-        self._base = base_url.rstrip("/")
+        self._origin = URL(base_url).origin()
         self._concurrency = concurrency
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
         self._read_timeout = read_timeout
@@ -161,10 +164,11 @@ class Api:
             "Content-Type": "application/x-www-form-urlencoded",
             "User-Agent": f"flex-import/{__version__}",
         }
-        self._session: aiohttp.ClientSession | None = None
+        self._opened: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
+        self._loop = asyncio.get_running_loop()  # asked for once: in Python 3.11 each time is a system call
+        self._opened = aiohttp.ClientSession(
             connector=_Connector(limit=self._concurrency, ssl=self._ssl),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -174,22 +178,24 @@ class Api:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._opened is not None:
+            await self._opened.close()
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._opened is None:
+            raise RuntimeError("the API is used outside its context")
+        return self._opened
 
     async def create(self, row: Row, departure: Departure) -> Answer:
         """Add one participant: `POST /v1/Interactions/{KD}/Channels/{UO}/Participants` [card]. Never redirected."""
-        if self._session is None:
-            raise RuntimeError("the API is used outside its context")
-        url = URL(self._base + row.path, encoded=True)
+        url = self._origin.with_path(row.path, encoded=True)
         return await self._exchange(departure, partial(self._session.post, url, data=row.body))
 
     async def close(self, interaction_sid: str, channel_sid: str, sid: str, departure: Departure) -> Answer:
         """Close one participant: `POST …/Participants/{UT}` with `Status=closed` [spec]. There is no DELETE."""
-        if self._session is None:
-            raise RuntimeError("the API is used outside its context")
         path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants/{sid}"
-        url = URL(self._base + path, encoded=True)
+        url = self._origin.with_path(path, encoded=True)
         return await self._exchange(departure, partial(self._session.post, url, data=b"Status=closed"))
 
     async def probe(self, interaction_sid: str, channel_sid: str, departure: Departure) -> tuple[Answer, float | None]:
@@ -197,11 +203,9 @@ class Api:
 
         The clock is its Date header in seconds since 1970, None when there is none.
         """
-        if self._session is None:
-            raise RuntimeError("the API is used outside its context")
-        path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants?PageSize=1"
+        path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants"
         dates: list[str] = []
-        request = partial(self._session.get, URL(self._base + path, encoded=True))
+        request = partial(self._session.get, self._origin.with_path(path, encoded=True).with_query(PageSize=1))
         answer = await self._exchange(departure, request, _MAX_PAGE_BYTES, on_date=dates.append)
         with suppress(ValueError, IndexError):
             return answer, parsedate_to_datetime(dates[0]).timestamp()
@@ -215,7 +219,7 @@ class Api:
         *,
         on_date: Callable[[str], None] | None = None,
     ) -> Answer:
-        passage = _Passage(departure, self._read_timeout)
+        passage = _Passage(departure, self._read_timeout, self._loop)
         token = _passage.set(passage)
         try:
             # the headers are given with each request: a session's own would go to a proxy, secret and all
@@ -239,10 +243,8 @@ class Api:
 
         departure: is asked before each page. A next page of another origin is refused, so that credentials stay here.
         """
-        if self._session is None:
-            raise RuntimeError("the API is used outside its context")
         path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants"
-        url = URL(f"{self._base}{path}?PageSize={_PAGE_SIZE}", encoded=True)
+        url = self._origin.with_path(path, encoded=True).with_query(PageSize=_PAGE_SIZE)
         found: list[Listed] = []
         for _ in range(_MAX_PAGES):
             answer = await self._exchange(departure, partial(self._session.get, url), _MAX_PAGE_BYTES)
@@ -253,7 +255,7 @@ class Api:
             if page.next_url is None:
                 return Listing(tuple(found))
             url = page.next_url
-            if url.raw_user is not None or url.origin() != URL(self._base).origin():
+            if url.raw_user is not None or url.origin() != self._origin:
                 return Unlisted("the next page of the list is at another address", refused=True)
         return Unlisted(f"the list does not end after {_MAX_PAGES} pages")
 

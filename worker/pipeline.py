@@ -7,7 +7,6 @@ before a row's first byte leaves, an outcome before its channel is released.
 import sys
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -295,7 +294,7 @@ class Pipeline:
                 else:
                     self._doubts.close_channel(row)  # a later doubt would take that participant for its own
         finally:
-            await self._recorder.settle(row, replace(submission.settlement(), reconciled=reconciled), number)
+            await self._recorder.settle(row, submission.settlement(reconciled=reconciled), number)
         self._heed(row, submission.outcome, answered=isinstance(submission.answer, Reply))
         return isinstance(submission.outcome, InDoubt) and self._doubts.enter(row, number, rounds)
 

@@ -120,8 +120,8 @@ class Submission:
             case _:
                 self.outcome = verdict
 
-    def settlement(self) -> Settlement:
-        """Return what is to be recorded now."""
+    def settlement(self, *, reconciled: bool = False) -> Settlement:
+        """Return what is to be recorded now. reconciled: as of `Settlement`."""
         reply = self.answer if isinstance(self.answer, Reply) else None
         return Settlement(
             self.row.key,
@@ -129,6 +129,7 @@ class Submission:
             reply.status if reply else None,
             self.attempts,
             reply.request_id if reply else None,
+            reconciled=reconciled,
         )
 
 
