@@ -71,8 +71,12 @@ bench-memory: .venv/.dev ## Peak memory at 10,000 and at 1,000,000 rows (a quart
 	@$(BIN)/python -m tests.bench.memory
 
 .PHONY: bench-files
-bench-files: .venv/.dev ## Rows a second of check and of passing over what is done, beside a bare loop (ten minutes; ARGS="--rows 100000")
+bench-files: .venv/.dev ## Rows a second of check, of passing over what is done, of export, beside a bare loop; start-up (ten minutes; ARGS="--rows 100000")
 	@$(BIN)/python -m tests.bench.files $(ARGS)
+
+.PHONY: bench-growth
+bench-growth: .venv/.dev ## What a row costs with 10,000 and with 5,000,000 rows in the ledger (five minutes)
+	@$(BIN)/python -m tests.bench.growth $(ARGS)
 
 .PHONY: bench-limits
 bench-limits: .venv/.dev ## Goodput, 429s and bursts under known, unknown and changing limits (an hour; ARGS="--rounds 1")

@@ -158,7 +158,7 @@ def test_a_damaged_ledger_is_not_taken_for_a_good_copy(place: SqlitePlace, capsy
             desk.bring(desk.row(number), OUTCOMES[2])
     content = bytearray(place.path.read_bytes())
     middle = len(content) // 2
-    content[middle : middle + 4096] = b"\xff" * 4096
+    content[middle : middle + 16 * 4096] = b"\xff" * 16 * 4096
     place.path.write_bytes(content)
     assert call(["ledger", "backup", "copy.db"]) == 2
     assert "error: " in capsys.readouterr().err

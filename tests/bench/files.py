@@ -1,4 +1,4 @@
-"""`make bench-files`: how fast files are read, mapped and passed over, beside a bare loop over the same file.
+"""`make bench-files`: how fast files are read, mapped, passed over and exported, beside a bare loop over the same file.
 
 Each figure is the median of several rounds of real commands; the contenders take turns within a round, since a machine
 is not as fast at one moment as at another. A ratio says how many times as long as the bare loop a command took: that is
@@ -25,6 +25,9 @@ from worker.ledger.opening import create_ledger, open_ledger
 from worker.model import Created, Misfit, Settlement
 from worker.payload import Mapper, ready
 from worker.source import Input, Reader
+
+STARTS = 5
+"""How often each command is started, for the median of how long that takes."""
 
 RICH = """
 [source]
@@ -100,25 +103,30 @@ def main() -> None:
         load(folder / "rich.toml", {}, {})
         fill(folder / "done.db", folder / "plain.csv")
         here = ("--base-url", "http://127.0.0.1:9", "--ledger", "done.db")  # nothing is sent, so nobody need be there
+        plain, rich, out = ("plain.csv", ","), ("rich.csv", ";"), ("--ledger", "done.db", "-o", "out", "--format")
         contenders = {
-            "check, default mapping": (",", ("check", "plain.csv", "--ledger", "none.db")),
-            "check, rich mapping": (";", ("check", "rich.csv", "--config", "rich.toml", "--ledger", "none.db")),
-            "check, all done before": (",", ("check", "plain.csv", "--ledger", "done.db")),
-            "run, all done before": (",", ("run", "plain.csv", *here)),
+            "check, default mapping": (plain, ("check", "plain.csv", "--ledger", "none.db")),
+            "check, rich mapping": (rich, ("check", "rich.csv", "--config", "rich.toml", "--ledger", "none.db")),
+            "check, all done before": (plain, ("check", "plain.csv", "--ledger", "done.db")),
+            "run, all done before": (plain, ("run", "plain.csv", *here)),
+            "export, CSV": (plain, ("export", *out, "csv")),
+            "export, NDJSON": (plain, ("export", *out, "ndjson")),
         }
         seconds: dict[str, list[float]] = {title: [] for title in contenders}
         ratios: dict[str, list[float]] = {title: [] for title in contenders}
         peaks: dict[str, float] = {}
         for _ in range(given.rounds):
-            for title, (delimiter, words) in contenders.items():
-                bare = bare_loop(folder / words[1], delimiter)
+            for title, ((file, delimiter), words) in contenders.items():
+                bare = bare_loop(folder / file, delimiter)
                 peaks[title], took = measure(folder, *words)
                 seconds[title].append(took)
                 ratios[title].append(took / bare)
+        starts = [measure(folder, *words)[1] for words in (("--version",), ("status", "--ledger", "done.db")) * STARTS]
     print(f"{'':<24}{'rows/s':>10}{'slowest':>10}{'x bare loop':>13}{'peak RSS':>11}   {given.rows:,} rows")
     for title, times in seconds.items():
         rate, slowest = given.rows / median(times), given.rows / max(times)
         print(f"{title:<24}{rate:>10,.0f}{slowest:>10,.0f}{median(ratios[title]):>13.1f}{peaks[title]:>8.1f} MB")
+    print(f"start-up: --version {median(starts[::2]):.3f} s, status {median(starts[1::2]):.3f} s")
 
 
 if __name__ == "__main__":

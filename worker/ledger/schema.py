@@ -217,6 +217,10 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE rows ADD COLUMN unproven INTEGER NOT NULL DEFAULT 0;
     UPDATE rows SET unproven = reconciled WHERE reconciled;
     """,
+    """
+    -- what a run brought to which state, without reading all rows; most entries come at its end, where that is cheap
+    CREATE INDEX rows_run ON rows (run_id, state);
+    """,
 )
 
 

@@ -362,7 +362,7 @@ class SqliteLedger:
 
     def settled_by_run(self) -> dict[State, int]:
         self._identity.check()
-        query = "SELECT state, count(*) FROM rows WHERE run_id = ? AND settled_at IS NOT NULL GROUP BY state"
+        query = "SELECT state, count(*) FROM rows WHERE run_id = ? AND state <> 'started' GROUP BY state"
         with guarded(self._connection, self.path):
             return {State(state): count for state, count in self._connection.execute(query, (self._run,))}
 
