@@ -35,7 +35,7 @@ setup: .venv/.dev ## Install everything for development into .venv
 .PHONY: lock
 lock: .venv/.dev ## Renew the locks from pyproject.toml (exact versions, hashes, no addresses)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone --extra fast -o requirements.lock --group build pyproject.toml
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone --extra fast -c requirements.lock --group build --group dev -o requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone --extra fast --extra fleet -c requirements.lock --group build --group dev -o requirements-dev.lock pyproject.toml
 
 # ---- use ----------------------------------------------------------------------------------------
 .PHONY: run

@@ -8,7 +8,6 @@ from tests.ledger_contract import OUTCOMES, Desk
 from worker.errors import LedgerRefusedError
 from worker.ledger.binding import Binding, Keys, compare, target_of
 from worker.ledger.opening import create_ledger, open_ledger
-from worker.ledger.sqlite import SqliteLedger
 from worker.model import Created, InDoubt, Outcome
 
 TWILIO = "flex-api.twilio.com"
@@ -202,7 +201,6 @@ def bind(
     """Open a ledger, bind it, and bring one row to an outcome."""
     if not path.exists():
         create_ledger(path)
-    ledger: SqliteLedger
     with closing(open_ledger(path)) as ledger:
         ledger.bind(wanted, accept_target=target, accept_new_keys=keys)
         if outcome:

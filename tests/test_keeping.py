@@ -15,6 +15,7 @@ from tests.ledger_contract import OUTCOMES, Desk, at_work
 from tests.test_ledger_sqlite import SqlitePlace, integrity, mode, small_disk
 from worker.cli import call, keeping
 from worker.ledger import Baseline, Finding, Intent, Sample, Settle
+from worker.ledger.connection import Connection
 from worker.ledger.pruning import prunable, prune
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.view import View
@@ -49,7 +50,7 @@ def fill(desk: Desk) -> None:
     desk.ledger.write([Sample(1, 1, 1, 0, 0, 0, 6.0, 16)])
 
 
-def transaction(desk: Desk) -> AbstractContextManager[sqlite3.Connection]:
+def transaction(desk: Desk) -> AbstractContextManager[Connection]:
     """Begin a transaction of somebody who knows the tables."""
     assert isinstance(desk.ledger, SqliteLedger)
     return desk.ledger.transaction()
@@ -163,6 +164,13 @@ def test_a_damaged_ledger_is_not_taken_for_a_good_copy(place: SqlitePlace, capsy
     assert call(["ledger", "backup", "copy.db"]) == 2
     assert "error: " in capsys.readouterr().err
     assert not Path("copy.db").exists()
+
+
+def test_a_backup_is_a_file(place: SqlitePlace, capsys: pytest.CaptureFixture[str]) -> None:
+    """What writes into a database is called otherwise."""
+    place.open().close()
+    assert call(["ledger", "backup", "postgresql://127.0.0.1/x"]) == 2
+    assert "flex-import ledger copy FROM TO" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["", "-"])

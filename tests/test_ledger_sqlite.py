@@ -21,10 +21,11 @@ from tests.ledger_contract import OUTCOMES, SOURCE, Desk, LedgerContract, at_wor
 from tests.samples_of import row, sid
 from worker.errors import LedgerError, LedgerHeldError, LedgerRefusedError
 from worker.ledger import BASELINE_FIRST, Baseline, Entry, Finding, Intent, Look, Reopen, Sample, Settle, Surroundings
-from worker.ledger import opening as room
-from worker.ledger import sqlite as writing
+from worker.ledger import file as room
+from worker.ledger import tables as writing
+from worker.ledger.connection import SqliteConnection
+from worker.ledger.file import create_ledger, open_ledger, open_readonly
 from worker.ledger.lock import Lock, refuse_network
-from worker.ledger.opening import create_ledger, open_ledger, open_readonly
 from worker.ledger.schema import APPLICATION_ID, MIGRATIONS, check, prepare
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.survey import Survey
@@ -193,9 +194,9 @@ import os
 import random
 import shutil
 from pathlib import Path
-from worker.ledger import opening
-opening.{moment} = lambda *_: os._exit(9)
-opening.create_ledger(Path({str(place.path)!r}))
+from worker.ledger import file
+file.{moment} = lambda *_: os._exit(9)
+file.create_ledger(Path({str(place.path)!r}))
 """
     root = str(Path(__file__).parent.parent)
     died = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=False)
@@ -738,11 +739,22 @@ def test_what_the_disk_says_is_an_error_of_the_ledger(
     """A disk that fails at any step of a transaction ends in a LedgerError, and a later one is taken again."""
     failing = False
 
-    class Failing(sqlite3.Connection):
+    class Failing(SqliteConnection):
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            self._may_go_on(sql)
+            return super().execute(sql, *values)
+
+        def commit(self) -> None:
+            self._may_go_on("COMMIT")
+            super().commit()
+
+        def rollback(self) -> None:
+            self._may_go_on("ROLLBACK")
+            super().rollback()
+
+        def _may_go_on(self, sql: str) -> None:
             if failing and (sql == forbidden or (forbidden == "ROLLBACK" and sql == "COMMIT")):
                 raise sqlite3.OperationalError("disk I/O error")
-            return super().execute(sql, *values)
 
     create_ledger(place.path)
     monkeypatch.setattr(room, "_connect", lambda path: sqlite3.connect(path, factory=Failing, isolation_level=None))
@@ -984,7 +996,7 @@ def test_many_channels_are_remembered_correctly(
     desk: Desk, place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More channels than are kept in mind are looked up again, not mixed up."""
-    monkeypatch.setattr(writing, "_REMEMBERED_CHANNELS", 3)
+    monkeypatch.setattr(writing, "REMEMBERED_CHANNELS", 3)
     rows = [row(number, number % 7)._replace(source=desk.source) for number in range(50)]
     desk.ledger.write([Intent(each) for each in rows])
     channels = {found["key"]: found["channel_sid"] for found in place.rows()}

@@ -22,6 +22,7 @@ from worker.ledger import Asked, Entry, Intent, Known, Settle, SourceFile
 from worker.ledger.opening import create_ledger, open_ledger
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.survey import Survey, Surveyed
+from worker.ledger.tables import Tables
 from worker.ledger.view import View
 from worker.model import Answer, Cause, Exit, Misfit, Problem, Reply, Row, State, Tally
 from worker.pipeline import Pipeline, handed_on
@@ -45,7 +46,7 @@ class Bench:
     stop: Stop = field(default_factory=Stop)
     tally: Tally = field(default_factory=Tally)
     recorded: dict[State, int] = field(default_factory=dict)
-    wrap: Callable[[SqliteLedger], SqliteLedger] | None = None
+    wrap: Callable[[Tables], Tables] | None = None
     doubt: DoubtSettings = DoubtSettings(policy="hold")  # noqa: RUF009 - it is frozen
     max_in_doubt: int = 0
     thresholds: Thresholds = NO_THRESHOLDS
@@ -108,7 +109,7 @@ class Bench:
     async def _read(
         self,
         journal: Journal,
-        ledger: SqliteLedger,
+        ledger: Tables,
         survey: Survey,
         batches: Sequence[Sequence[Row | Misfit]],
         then: Exception | None,
@@ -347,7 +348,7 @@ class _DiesAt(SqliteLedger):
     after = 3
 
     @classmethod
-    def wrap(cls, kind: type, ledger: SqliteLedger) -> SqliteLedger:
+    def wrap(cls, kind: type, ledger: Tables) -> Tables:
         """Make an open ledger die later."""
         ledger.__class__ = cls
         ledger.kind = kind  # type: ignore[attr-defined]  # it is one of these now

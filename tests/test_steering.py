@@ -22,8 +22,9 @@ from tests.test_ledger_sqlite import HOLD, SqlitePlace, earlier_version, fill, i
 from worker.cli import call, telling
 from worker.errors import LedgerError, LedgerHeldError, LedgerRefusedError
 from worker.ledger import Intent, steering
+from worker.ledger import file as opening_room
 from worker.ledger import lock as lock_room
-from worker.ledger import opening as opening_room
+from worker.ledger.connection import Connection
 from worker.ledger.lock import Lock, holder_of
 from worker.ledger.opening import create_ledger, open_beside
 from worker.ledger.schema import MIGRATIONS
@@ -173,7 +174,7 @@ def test_a_run_ends_before_an_order_or_after_it_but_not_in_between(
     desk.ledger._connection.execute("PRAGMA busy_timeout = 0")
     look = steering._steered
 
-    def look_and_end(connection: sqlite3.Connection, path: Path, holder: str) -> int:
+    def look_and_end(connection: Connection, path: Path, holder: str) -> int:
         number = look(connection, path, holder)
         with pytest.raises(LedgerError, match="database is locked"):
             desk.ledger.end_run(0, "finished", "{}")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import CREDENTIALS, ROOT, Ended, finish, flex_import, start
+from tests.postgres import Postgres
 from tests.samples_of import sid
 from tests.test_docs import PAGES
 from worker.config import load
@@ -86,6 +87,7 @@ STAGES = {
     "docs/first-import.md": Stage(bad=True),
     "docs/doubts.md": Stage(bad=True, started="export.csv"),
     "docs/later.md": Stage(started="export.csv"),
+    "docs/postgresql.md": Stage(started="export.csv"),
     "docs/troubleshooting.md": Stage(started="export.csv"),
     "docs/migrating.md": Stage(),
     "docs/schedules.md": Stage(files={"inbox/a.csv": export_of(3, bad=False), "config.toml": "[ledger]\n"}),
@@ -129,10 +131,13 @@ async def on(stage: Stage, folder: Path, page: str) -> AsyncIterator[tuple[Emula
         yield emulator, env
 
 
-async def staged(line: str, folder: Path, env: dict[str, str]) -> str:
+async def staged(line: str, folder: Path, env: dict[str, str], server: Postgres) -> str:
     """Return a command with the names that this stage has for what the docs call otherwise."""
     for name, here in HERE.items():
         line = line.replace(name, here)
+    for database in re.findall(r"postgresql://db\.internal/(\w+)", line):
+        server.execute(f"CREATE SCHEMA IF NOT EXISTS stage_{database}")
+        line = line.replace(f"postgresql://db.internal/{database}", server.address(f"stage_{database}"))
     if "--cluster" in line:
         groups = json.loads((await flex_import("failures", "--json", cwd=folder, env=env)).out)
         [found, *_] = [one["id"] for one in groups if one["state"] == "rejected" and one["code"].isdigit()]
@@ -145,9 +150,9 @@ async def staged(line: str, folder: Path, env: dict[str, str]) -> str:
     return line.replace("run fix/*", "run fix/*.csv fix/*.ndjson") if line.endswith("run fix/*") else line
 
 
-async def tried(line: str, folder: Path, env: dict[str, str]) -> Ended:
+async def tried(line: str, folder: Path, env: dict[str, str], server: Postgres) -> Ended:
     """Run one command line as a shell would; what is redirected ends in its file."""
-    command, _, redirected = (await staged(line, folder, env)).partition(" > ")
+    command, _, redirected = (await staged(line, folder, env, server)).partition(" > ")
     ended = await flex_import(*shlex.split(command)[1:], cwd=folder, env=env)
     if redirected:
         (folder / redirected.strip()).write_text(ended.out)
@@ -155,7 +160,7 @@ async def tried(line: str, folder: Path, env: dict[str, str]) -> Ended:
 
 
 @pytest.mark.parametrize("page", STAGES)
-async def test_a_page_works_as_written(page: str, tmp_path: Path) -> None:
+async def test_a_page_works_as_written(page: str, tmp_path: Path, server: Postgres) -> None:
     """Each command in its order, with the exit code that the page lets one expect."""
     stage = STAGES[page]
     usual = ALLOWED_OF_BAD_ROWS if stage.bad or page == "docs/migrating.md" else {0}
@@ -169,7 +174,7 @@ async def test_a_page_works_as_written(page: str, tmp_path: Path) -> None:
                     shutil.rmtree(tmp_path / name, ignore_errors=True)
             if line.endswith((" run rejected/*.csv", " run fix/*.csv", " run fix/*")) and not _repair(tmp_path):
                 continue
-            ended = await tried(line, tmp_path, env)
+            ended = await tried(line, tmp_path, env, server)
             assert ended.code in EXPECTED.get(line, usual), f"{line}: exit {ended.code}\n{ended.out}{ended.err}"
 
 
@@ -181,7 +186,7 @@ def _repair(folder: Path) -> bool:
     return bool(found)
 
 
-async def test_a_running_import_is_steered_as_written(tmp_path: Path) -> None:
+async def test_a_running_import_is_steered_as_written(tmp_path: Path, server: Postgres) -> None:
     """Each order is given while a run is at work; the last one ends it."""
     orders = [line for line in commands_of("docs/running.md") if line.startswith("flex-import control")]
     assert len(orders) == 4
@@ -192,7 +197,7 @@ async def test_a_running_import_is_steered_as_written(tmp_path: Path) -> None:
         process = await start("run", "a.csv", cwd=tmp_path, env=env)
         await emulator.until(lambda: emulator.stats.created >= 2)
         for line in orders:
-            assert (await tried(line, tmp_path, env)).code == 0
+            assert (await tried(line, tmp_path, env, server)).code == 0
         assert (await finish(process)).code == 6
 
 

@@ -90,14 +90,14 @@ MUTANTS = (
     ),
     Mutant(
         "what a crash left is failed at the next opening",
-        "worker/ledger/sqlite.py",
+        "worker/ledger/statement.py",
         "UPDATE rows SET state = 'in_doubt', code = 'crash'",
         "UPDATE rows SET state = 'failed', code = 'crash'",
         (f"{CRASHES}[the request left, and was made]",),
     ),
     Mutant(
         "a row may be begun twice in a run",
-        "worker/ledger/sqlite.py",
+        "worker/ledger/statement.py",
         "WHERE rows.state NOT IN {BARRIERS} AND rows.run_id <> excluded.run_id\nRETURNING id",
         "WHERE rows.state NOT IN {BARRIERS}\nRETURNING id",
         ("tests/test_pipeline.py::test_a_row_that_fails_again_is_sent_once_in_a_run",),
@@ -142,15 +142,15 @@ MUTANTS = (
     Mutant(
         "undo closes what may be somebody else's",
         "worker/ledger/view.py",
-        "WHERE state = 'created' AND NOT unproven AND (:run",
+        "WHERE state = 'created' AND unproven = 0 AND (:run",
         "WHERE state = 'created' AND (:run",
         ("tests/test_undo.py::test_what_may_be_somebody_elses_is_kept",),
     ),
     Mutant(
         "a participant that was closed is taken for somebody new",
-        "worker/ledger/sqlite.py",
-        "UNION SELECT closures.sid FROM closures JOIN rows ON rows.id = row_id WHERE {_SAME_CHANNEL}",
-        "UNION SELECT sid FROM rows WHERE sid IS NOT NULL AND {_SAME_CHANNEL}",
+        "worker/ledger/statement.py",
+        "UNION SELECT closures.sid FROM closures JOIN rows ON rows.id = row_id WHERE {SAME_CHANNEL}",
+        "UNION SELECT sid FROM rows WHERE sid IS NOT NULL AND {SAME_CHANNEL}",
         (f"{LEDGER}::test_a_participant_that_was_closed_stays_ours",),
     ),
     Mutant(
@@ -199,7 +199,7 @@ MUTANTS = (
     ),
     Mutant(
         "the baseline of another run counts",
-        "worker/ledger/sqlite.py",
+        "worker/ledger/tables.py",
         "FROM baselines JOIN rows USING (channel_id, run_id)",
         "FROM baselines JOIN rows USING (channel_id)",
         (f"{LEDGER}::test_a_baseline_of_another_run_is_not_a_rows_own",),

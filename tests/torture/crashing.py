@@ -22,6 +22,7 @@ from tests.test_pipeline import Bench
 from worker.config import Doubt as DoubtSettings
 from worker.ledger import Asked, Baseline, Entry, Intent, Known, Reopen, Settle
 from worker.ledger.sqlite import SqliteLedger
+from worker.ledger.tables import Tables
 from worker.model import Answer, Listed, Listing, Reply, Row, Unlisted
 from worker.submit import Submission
 from worker.traffic import LaneDeparture
@@ -150,7 +151,7 @@ def obey(order: Order) -> dict[str, Any]:
     folder = Path(order.folder)
     blade = Blade(order.point, order.nth)
 
-    def wrap(ledger: SqliteLedger) -> SqliteLedger:
+    def wrap(ledger: Tables) -> Tables:
         ledger.__class__ = _Mortal
         ledger.blade = blade  # type: ignore[attr-defined]  # it is one of these now
         return ledger

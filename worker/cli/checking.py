@@ -23,7 +23,9 @@ from worker.errors import ConfigError
 from worker.headcount import Channels, Headcount
 from worker.intake import Intake
 from worker.ledger import SourceFile
+from worker.ledger.opening import exists
 from worker.ledger.survey import Survey
+from worker.place import Place
 from worker.rejects import Spool, Written, write_rejects
 from worker.report import printable
 from worker.rules import Ruled, asked, assign
@@ -56,7 +58,7 @@ class _Read:
     written: Sequence[Written]
 
 
-def check_files(files: Sequence[str], config_file: Path | None, ledger: Path | None, wish: Wish) -> int:
+def check_files(files: Sequence[str], config_file: Path | None, ledger: Place | None, wish: Wish) -> int:
     """Look at every row and print what a run would do; returns 0, or 1 when rows would be rejected.
 
     Raises WorkerError for what would stop a run before anything is sent.
@@ -67,7 +69,7 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Path | N
         refuse_no_folder(wish.rejects)
     began = time.monotonic()
     config = configure(config_file, ledger, {"source": {"strict": wish.strict or None}})
-    path = config.ledger_path if config.ledger_path.exists() else None
+    path = config.ledger_path if exists(config.ledger_path) else None
     with open_lookups(config) as lookups:
         found = find_rows(files, quiet=wish.quiet or wish.json_wanted)
         inputs = assign(found, config.settings, lookups.tables, wish.profile)
@@ -109,7 +111,7 @@ def _print(checked: Checked, wish: Wish) -> None:
         tell(printable(text.rstrip()))
 
 
-async def _read(inputs: Sequence[Ruled], ledger: Path | None, wish: Wish, min_rows: int) -> _Read:
+async def _read(inputs: Sequence[Ruled], ledger: Place | None, wish: Wish, min_rows: int) -> _Read:
     numbers: dict[SourceFile, int] = {}
     keys = {rules.profile: rules.source.key for _, rules in inputs}
     found = Findings(wish.show or 0)

@@ -15,6 +15,7 @@ from worker.ledger import Entry, Waive, Why
 from worker.ledger.opening import open_ledger
 from worker.ledger.view import InDoubt, Run, View
 from worker.model import Exit, State
+from worker.place import Place
 from worker.report import printable
 
 _COLUMNS = 80
@@ -28,7 +29,7 @@ _DOUBTFUL = "flex-import reconcile looks for them, flex-import resolve records w
 
 
 def show_failures(
-    config: Path | None, ledger: Path | None, *, state: State | None, run: int | None, json_wanted: bool
+    config: Path | None, ledger: Place | None, *, state: State | None, run: int | None, json_wanted: bool
 ) -> int:
     """Print what needs something, in clusters; rows in doubt one by one, with their candidates. Returns exit code 0.
 
@@ -185,7 +186,7 @@ def _find(clusters: Sequence[Cluster], beginning: str) -> Cluster:
 # ---- waive ----------------------------------------------------------------------------------------------------------
 
 
-def waive_clusters(config: Path | None, ledger: Path | None, *, clusters: Sequence[str], reason: str) -> int:
+def waive_clusters(config: Path | None, ledger: Place | None, *, clusters: Sequence[str], reason: str) -> int:
     """Sign clusters off, all of them or none, with who, when and the reason; returns exit code 0.
 
     Raises ConfigError for an id that is not one cluster's, or is that of rows in doubt; LedgerRefusedError without a

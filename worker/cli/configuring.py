@@ -17,6 +17,7 @@ from worker.config import Config, Setting, Source, as_toml, as_toml_key, load, s
 from worker.credentials import VARIABLES
 from worker.errors import ConfigError, SourceError
 from worker.model import Exit, Problem
+from worker.place import Place
 from worker.proposal import File, Sample, choose, write
 from worker.report import printable
 from worker.source import Input, Reader, find_inputs, likely_encoding
@@ -97,7 +98,7 @@ def _print_whole(text: str) -> None:
 # ---- config show ----------------------------------------------------------------------------------------------------
 
 
-def show_config(config_file: Path | None, ledger: Path | None, *, json_wanted: bool) -> int:
+def show_config(config_file: Path | None, ledger: Place | None, *, json_wanted: bool) -> int:
     """Print every setting with where it came from, credentials as set or missing; returns exit code 0.
 
     Raises ConfigError with all that is wrong with the settings.

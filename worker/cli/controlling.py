@@ -9,9 +9,10 @@ from worker.config import parse_rate
 from worker.errors import ConfigError
 from worker.ledger.steering import Command, give_order
 from worker.model import Exit
+from worker.place import Place
 
 
-def steer(command: Command, rate: str | None, config: Path | None, ledger: Path | None) -> int:
+def steer(command: Command, rate: str | None, config: Path | None, ledger: Place | None) -> int:
     """Give the run that is at work an order; returns exit code 0.
 
     Raises ConfigError for a rate that is missing, odd or none, LedgerRefusedError when no run can be steered there.

@@ -14,7 +14,7 @@ from worker.config import Config
 from worker.credentials import read_credentials
 from worker.errors import ConfigError
 from worker.ledger import Decision, Entry, Settle
-from worker.ledger.sqlite import SqliteLedger
+from worker.ledger.tables import Tables
 from worker.ledger.view import View
 from worker.model import Created, Exit, Failed, Settlement
 
@@ -53,7 +53,7 @@ def resolve_rows(
     return Exit.DONE
 
 
-def _record(ledger: SqliteLedger, found: Sequence[tuple[_Verdict, int, str]]) -> None:
+def _record(ledger: Tables, found: Sequence[tuple[_Verdict, int, str]]) -> None:
     by = person()
     ledger.start_run("resolve")
     entries: list[Entry] = []

@@ -25,9 +25,11 @@ from worker.config import Config
 from worker.credentials import Credentials, read_credentials
 from worker.errors import ConfigError, LedgerError, LedgerRefusedError
 from worker.ledger.binding import compare
-from worker.ledger.lock import holder_of, refuse_network
+from worker.ledger.lock import refuse_network
+from worker.ledger.opening import exists, holder_of
 from worker.ledger.view import View
 from worker.model import Answer, Exit, Failed, Halt, NotSent, Rejected, Reply, Retry
+from worker.place import Place
 from worker.report import printable
 from worker.schedule import Hours
 from worker.timetable import Timetable
@@ -62,7 +64,7 @@ class Check:
     found: str
 
 
-def examine(config_file: Path | None, ledger: Path | None, base_url: str | None, *, json_wanted: bool) -> int:
+def examine(config_file: Path | None, ledger: Place | None, base_url: str | None, *, json_wanted: bool) -> int:
     """Look at everything and print it; returns 0, 2 when something here is missing, 3 when the service is.
 
     Raises ConfigError for settings that cannot be read at all.
@@ -118,18 +120,19 @@ def _ledger(config: Config, credentials: Credentials | None) -> Iterator[Check]:
     path = config.ledger_path
     name = shown(str(path))
     try:
-        refuse_network(path)
+        if isinstance(path, Path):
+            refuse_network(path)
         with View(path) as view:
             created, known = view.counts().get("created", 0), view.binding()
         if credentials is not None:
             wanted = binding_of(config, credentials, ()).fields()
             wanted = {field: wanted[field] for field in ("target", "account") if field in wanted}
             compare(known, wanted, created, accept_target=False, accept_new_keys=True)
-        holder = holder_of(path.resolve())
+        holder = holder_of(path)
     except LedgerRefusedError as exc:
-        if path.exists():
+        if exists(path):
             yield Check(Grade.FAIL, "ledger", " ".join(str(exc).split()))
-        elif not path.parent.is_dir():
+        elif isinstance(path, Path) and not path.parent.is_dir():
             yield Check(Grade.FAIL, "ledger", f"{name}: its folder is not there")
         else:
             yield Check(Grade.WARN, "ledger", f"none yet at {name}: the first run makes it, with --new-ledger")
@@ -140,8 +143,10 @@ def _ledger(config: Config, credentials: Credentials | None) -> Iterator[Check]:
         yield Check(Grade.OK, "ledger", f"{name}: {created:,} rows created, {at_work}")
 
 
-def _disk(path: Path) -> Iterator[Check]:
-    """Look at the disk that the ledger is on, or will be: its room, and how long a commit takes."""
+def _disk(path: Place) -> Iterator[Check]:
+    """Look at the disk that the ledger is on, or will be: its room, how long a commit takes. A server has its own."""
+    if not isinstance(path, Path):
+        return
     folder = path.resolve().parent
     try:
         free = shutil.disk_usage(folder).free

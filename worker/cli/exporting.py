@@ -14,6 +14,7 @@ from worker.cli.loading import configure
 from worker.errors import ConfigError
 from worker.ledger.view import COLUMNS, View
 from worker.model import Exit
+from worker.place import Place
 
 _BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet may take for a formula [OWASP, CSV injection]."""
@@ -21,7 +22,7 @@ _BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def export_rows(
     config: Path | None,
-    ledger: Path | None,
+    ledger: Place | None,
     *,
     states: Sequence[str],
     run: int | None,
@@ -72,8 +73,10 @@ def _without_formulas(row: Sequence[object]) -> list[object]:
     return [f"'{cell}" if isinstance(cell, str) and cell.startswith(_BEGINS_A_FORMULA) else cell for cell in row]
 
 
-def refuse_ledger(output: str, ledger: Path) -> None:
+def refuse_ledger(output: str, ledger: Place) -> None:
     """An export that replaces the ledger would be the end of every promise."""  # noqa: D401
+    if not isinstance(ledger, Path):
+        return
     target, kept = os.path.realpath(output), os.path.realpath(ledger)
     if output != "-" and target in {f"{kept}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", ".lock")}:
         raise ConfigError(f"--output: {output}: is the ledger, or belongs to it; name another file")

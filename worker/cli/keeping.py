@@ -10,10 +10,11 @@ from worker.cli.loading import configure
 from worker.cli.telling import agreed, at_terminal, masked, shown, tell
 from worker.config import Config
 from worker.errors import ConfigError
-from worker.ledger.keeping import Info, back_up, copy_ledger, describe, shrink
-from worker.ledger.opening import open_ledger
+from worker.ledger.keeping import Info, back_up, copy_ledger, describe
+from worker.ledger.opening import open_ledger, shrink
 from worker.ledger.pruning import Pruned, prunable, prune
 from worker.model import Exit
+from worker.place import Place, server_of
 from worker.report import printable
 
 _MEGABYTE = 1_000_000
@@ -25,7 +26,7 @@ _NAMES = {
 }
 
 
-def show_info(config: Path | None, ledger: Path | None, *, json_wanted: bool) -> int:
+def show_info(config: Path | None, ledger: Place | None, *, json_wanted: bool) -> int:
     """Print what a ledger is and how large; returns exit code 0."""
     path = configure(config, ledger, {}).ledger_path
     info = describe(path)
@@ -37,7 +38,7 @@ def show_info(config: Path | None, ledger: Path | None, *, json_wanted: bool) ->
     return Exit.DONE
 
 
-def _lines(path: Path, info: Info) -> list[str]:
+def _lines(path: Place, info: Info) -> list[str]:
     runs = f"{info.runs:,}, {_time(info.first_run_at)} to {_time(info.last_run_at)}" if info.runs else "none yet"
     facts = [
         ("size", f"{info.bytes / _MEGABYTE:,.1f} MB, schema {info.schema}"),
@@ -61,10 +62,12 @@ def _time(milliseconds: int | None) -> str | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def back_up_ledger(config: Path | None, ledger: Path | None, file: str) -> int:
+def back_up_ledger(config: Path | None, ledger: Place | None, file: str) -> int:
     """Copy a ledger, beside a run or after it; returns exit code 0. Raises LedgerRefusedError for an existing file."""
     path = configure(config, ledger, {}).ledger_path
-    copy = _target(file)
+    copy = _place(file)
+    if not isinstance(copy, Path):
+        raise ConfigError("a backup is a file; flex-import ledger copy FROM TO copies into a database")
     rows = back_up(path, copy)
     tell(
         f"{shown(str(copy))}: {rows:,} rows, read through once\n"
@@ -76,7 +79,7 @@ def back_up_ledger(config: Path | None, ledger: Path | None, file: str) -> int:
 
 def copy_whole_ledger(config: Path | None, source: str, target: str) -> int:
     """Copy a ledger on which nobody works to another place; returns exit code 0."""
-    path, copy = configure(config, _target(source), {}).ledger_path, _target(target)
+    path, copy = (configure(config, _place(name), {}).ledger_path for name in (source, target))
     rows = copy_ledger(path, copy)
     tell(
         f"{shown(str(copy))}: {rows:,} rows, read through once\n"
@@ -86,13 +89,13 @@ def copy_whole_ledger(config: Path | None, source: str, target: str) -> int:
     return Exit.DONE
 
 
-def _target(name: str) -> Path:
+def _place(name: str) -> Place:
     if name in {"", "-"}:
-        raise ConfigError("a ledger is a file; name one")
-    return Path(name)
+        raise ConfigError("a ledger is a file, or the address of a database; name one")
+    return server_of(name) or Path(name)
 
 
-def prune_ledger(config_file: Path | None, ledger_file: Path | None, before: str, *, yes: bool) -> int:
+def prune_ledger(config_file: Path | None, ledger_file: Place | None, before: str, *, yes: bool) -> int:
     """Drop what was settled before a date and nobody needs, after asking; returns exit code 0.
 
     Raises ConfigError for what is no date in the past, and when nobody can be asked; LedgerHeldError beside a run.

@@ -7,15 +7,16 @@ from typing import Any
 
 from worker.config import Config, load
 from worker.errors import ConfigError
+from worker.place import Place
 
 
-def configure(config: Path | None, ledger: Path | None, flags: Mapping[str, Mapping[str, Any]]) -> Config:
+def configure(config: Path | None, ledger: Place | None, flags: Mapping[str, Mapping[str, Any]]) -> Config:
     """Merge file, environment and flags; a `--ledger` is relative to the working folder. Raises ConfigError."""
     given = {section: {key: value for key, value in values.items() if value is not None}
              for section, values in flags.items()}  # fmt: skip
     try:
         if ledger is not None:
-            given["ledger"] = {"path": str(ledger.absolute())}
+            given["ledger"] = {"path": str(ledger.absolute() if isinstance(ledger, Path) else ledger)}
         found = load(config, {section: values for section, values in given.items() if values}, os.environ)
         found.beside("")
     except FileNotFoundError:

@@ -14,8 +14,9 @@ from worker.cli.telling import placed, shown, tell
 from worker.cluster import Cluster
 from worker.config import Settings
 from worker.ledger import Sample
-from worker.ledger.lock import holder_of
+from worker.ledger.opening import holder_of
 from worker.ledger.view import Run, View
+from worker.place import Place
 from worker.report import duration, group_lines, printable
 from worker.state import Exit, State
 
@@ -32,7 +33,7 @@ _LEFT = 4
 class _Standing:
     """What a ledger says now. holder: who works on it; sample: the newest of the last run, and when it was taken."""
 
-    path: Path
+    path: Place
     counts: dict[str, int]
     run: Run | None
     holder: str | None
@@ -50,14 +51,14 @@ class _Standing:
         return int(summary.get("unread") or 0) + int(summary.get("not_sent") or 0)
 
 
-def show_status(config: Path | None, ledger: Path | None, *, quiet: bool, json_wanted: bool) -> int:
+def show_status(config: Path | None, ledger: Place | None, *, quiet: bool, json_wanted: bool) -> int:
     """Print where an import stands; returns exit code 0. Raises LedgerRefusedError when there is no ledger."""
     found = configure(config, ledger, {})
     path = found.ledger_path
     with View(path) as view:
         run = view.last_run()
         sample = view.last_sample(run.number) if run else None
-        standing = _Standing(path, view.counts(), run, holder_of(path.resolve()), sample)
+        standing = _Standing(path, view.counts(), run, holder_of(path), sample)
         groups = placed(view.clusters())
     if json_wanted:
         tell(json.dumps(_as_object(standing)))
@@ -122,7 +123,7 @@ def _pace(run: Run, at: int, sample: Sample) -> str:
 # ---- history --------------------------------------------------------------------------------------------------------
 
 
-def show_history(config: Path | None, ledger: Path | None, *, json_wanted: bool) -> int:
+def show_history(config: Path | None, ledger: Place | None, *, json_wanted: bool) -> int:
     """Print a line for each run; returns exit code 0. Raises LedgerRefusedError when there is no ledger."""
     found = configure(config, ledger, {})
     limits = found.settings.limits

@@ -1,16 +1,33 @@
 """The options that several commands share, as they are on the command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
+
+from worker.place import Place, server_of
+
+
+def _place(_: object, tokens: Sequence[Token]) -> Place:
+    """Return the place that a ledger's name is; as a path, an address would lose a slash."""
+    return server_of(tokens[0].value) or Path(tokens[0].value)
+
 
 Files = Annotated[list[str], Parameter(help="CSV or NDJSON files (also .gz, .bz2, .xz, .zst), globs, or - for stdin.")]
 ConfigFile = Annotated[
     Path | None, Parameter(name="--config", help="Settings; else $FLEX_IMPORT_CONFIG, else ./config.toml.")
 ]
-LedgerFile = Annotated[Path | None, Parameter(name="--ledger", help="The ledger; else ledger.path of the config.")]
+LedgerFile = Annotated[
+    Place | None,
+    Parameter(
+        name="--ledger",
+        converter=_place,
+        n_tokens=1,
+        help="The ledger: a file, or postgresql://HOST/NAME; else ledger.path of the config.",
+    ),
+]
 
 
 def flag(text: str, *names: str) -> Parameter:

@@ -5,7 +5,6 @@ import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from yarl import URL
 
@@ -16,6 +15,7 @@ from worker.cli.telling import masked, shown
 from worker.headcount import CAP, Channels
 from worker.ledger import SourceFile
 from worker.model import Exit
+from worker.place import Place
 from worker.rejects import Written
 from worker.report import duration, printable, tolerable
 
@@ -63,7 +63,7 @@ class Checked:
     seconds: float
     words: tuple[Sequence[str], Sequence[str]]
     account: str | None
-    ledger: Path | None
+    ledger: Place | None
     folder: str | None
     written: Sequence[Written]
 

@@ -11,6 +11,7 @@ from worker.cli.telling import say, shown, tell
 from worker.errors import ConfigError, SourceError
 from worker.ledger.view import View
 from worker.model import Exit
+from worker.place import Place
 from worker.rejects import REASONS, REASONS_SUFFIX, Written, write_rejects
 from worker.report import printable
 from worker.source import Input, find_inputs
@@ -20,7 +21,7 @@ REPAIR = f"Repair  these records; what is wrong with each stands beside them, in
 _NAMED_ROWS = 3
 
 
-def export_rejects(config: Path | None, ledger: Path | None, *, folder: str, run: int | None) -> int:
+def export_rejects(config: Path | None, ledger: Place | None, *, folder: str, run: int | None) -> int:
     """Write the records that wait for a repair into a folder, as they were; returns exit code 0.
 
     Raises ConfigError for a folder that is none, cannot be written or has such files, LedgerRefusedError without a

@@ -19,12 +19,13 @@ from worker.errors import ConfigError
 from worker.ledger.view import Run, View
 from worker.model import BUCKETS, Exit
 from worker.page import Content, Decision, Doubt, Group, RunLine, Sample, render
+from worker.place import Place
 
 _LISTED = 50
 _BAD = ("rejected", "parked", "failed", "errored")
 
 
-def write_report(config_file: Path | None, ledger: Path | None, output: str) -> int:
+def write_report(config_file: Path | None, ledger: Place | None, output: str) -> int:
     """Write the page; returns exit code 0. It appears when it is whole, for its owner only.
 
     Raises LedgerRefusedError without a ledger, ConfigError for a file that cannot be written.

@@ -27,9 +27,9 @@ from worker.intake import Intake
 from worker.journal import Journal
 from worker.ledger import Sample, SourceFile, Why
 from worker.ledger.pruning import forget_records
-from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.steering import Order, Orders
 from worker.ledger.survey import Survey
+from worker.ledger.tables import Tables
 from worker.ledger.view import View
 from worker.logs import LogObserver
 from worker.metrics import Metrics, Reading
@@ -93,7 +93,7 @@ async def run_job(job: Job, api: Api) -> Account:
 class _Run:
     """One run on an open ledger."""
 
-    def __init__(self, job: Job, api: Api, ledger: SqliteLedger, tally: Tally, metrics: Metrics) -> None:
+    def __init__(self, job: Job, api: Api, ledger: Tables, tally: Tally, metrics: Metrics) -> None:
         self._job = job
         self._api = api
         self._settings = job.config.settings

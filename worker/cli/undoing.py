@@ -28,8 +28,8 @@ from worker.credentials import Credentials, read_credentials
 from worker.errors import ConfigError, LedgerError
 from worker.journal import Journal
 from worker.ledger import Free
-from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.steering import Orders
+from worker.ledger.tables import Tables
 from worker.ledger.view import Reversible, View
 from worker.logs import LogObserver
 from worker.model import Cause, Exit, State
@@ -131,7 +131,7 @@ def _kept_lines(found: Reversible) -> list[str]:
 class _Undoing:
     """One undo on an open ledger."""
 
-    def __init__(self, config: Config, ledger: SqliteLedger, hours: Hours, wish: Wish, found: Reversible) -> None:
+    def __init__(self, config: Config, ledger: Tables, hours: Hours, wish: Wish, found: Reversible) -> None:
         self._settings = config.settings
         self._ledger = ledger
         self._wish = wish

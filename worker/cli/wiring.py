@@ -3,7 +3,6 @@
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from yarl import URL
 
@@ -13,10 +12,11 @@ from worker.credentials import Credentials
 from worker.errors import LedgerRefusedError
 from worker.intake import stored_path
 from worker.ledger.binding import Binding, Keys, target_of
-from worker.ledger.opening import create_ledger, open_ledger
-from worker.ledger.sqlite import SqliteLedger
+from worker.ledger.opening import create_ledger, exists, open_ledger
+from worker.ledger.tables import Tables
 from worker.lookup import Lookups, Table
 from worker.payload import CANONICAL_VERSION
+from worker.place import Place
 from worker.rules import Ruled
 
 _COLLECTED = 50_000
@@ -47,9 +47,7 @@ class LedgerChoice:
     accept_new_keys: bool = False
 
 
-def obtain_ledger(
-    config: Config, credentials: Credentials, inputs: Sequence[Ruled], choice: LedgerChoice
-) -> SqliteLedger:
+def obtain_ledger(config: Config, credentials: Credentials, inputs: Sequence[Ruled], choice: LedgerChoice) -> Tables:
     """Open the ledger of this import, or make it when that was asked for; bind it to its target and keys.
 
     On loopback a missing ledger is made; elsewhere only by `--new-ledger`, or when a person at a terminal says yes.
@@ -59,13 +57,13 @@ def obtain_ledger(
     loopback = is_loopback(URL(config.settings.api.url).host or "")
     if choice.new:
         create_ledger(path)
-    elif not path.exists():
+    elif not exists(path):
         if not loopback and not (at_terminal() and (choice.yes or _agreed(config, path))):
             raise LedgerRefusedError(_no_ledger(config, path))
         try:
             create_ledger(path)
         except LedgerRefusedError:
-            if not path.exists():  # otherwise another run has made it at this moment, and its lock decides
+            if not exists(path):  # otherwise another run has made it at this moment, and its lock decides
                 raise
     ledger = open_ledger(path)
     try:
@@ -80,7 +78,7 @@ def obtain_ledger(
     return ledger
 
 
-def open_own_ledger(config: Config, credentials: Credentials) -> SqliteLedger:
+def open_own_ledger(config: Config, credentials: Credentials) -> Tables:
     """Open the ledger for a command that reads no input; it must exist, and be of this target."""
     ledger = open_ledger(config.ledger_path)
     try:
@@ -105,7 +103,7 @@ def binding_of(config: Config, credentials: Credentials, inputs: Sequence[Ruled]
     )
 
 
-def _agreed(config: Config, path: Path) -> bool:
+def _agreed(config: Config, path: Place) -> bool:
     return agreed(
         f"There is no ledger at {path} yet, so every row of the input will be sent\n"
         f"to {config.settings.api.url}. Without an old ledger that is right for a first import only.",
@@ -113,7 +111,7 @@ def _agreed(config: Config, path: Path) -> bool:
     )
 
 
-def _no_ledger(config: Config, path: Path) -> str:
+def _no_ledger(config: Config, path: Place) -> str:
     origin = f"config: {config.path}" if config.path else "config: none found, defaults"
     return (
         f"there is no ledger at {path} ({origin}).\n"

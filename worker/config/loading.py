@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from worker.config.section import Settings
 from worker.config.variable import ENV_PREFIX, VariableError, read_variables
 from worker.errors import ConfigError
+from worker.place import Place, server_of
 
 CONFIG_VARIABLE = "FLEX_IMPORT_CONFIG"
 
@@ -27,9 +28,10 @@ class Config(NamedTuple):
     from_file: Mapping[str, Any]
 
     @property
-    def ledger_path(self) -> Path:
-        """The ledger's file."""
-        return self.beside(self.settings.ledger.path)
+    def ledger_path(self) -> Place:
+        """Where the ledger is kept: its file, or the address of its database."""
+        name = self.settings.ledger.path
+        return server_of(name) or self.beside(name)
 
     def beside(self, name: str) -> Path:
         """Return where a file that the settings name is: relative to the config file, not to the working folder."""

@@ -2,14 +2,19 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from worker.errors import LedgerError, LedgerRefusedError
-from worker.ledger.lock import holder_of
-from worker.ledger.opening import open_beside, open_ledger, open_readonly, sync_folder
-from worker.ledger.schema import check, keep_copy
+from worker.ledger.connection import Connection, SqliteConnection
+from worker.ledger.file import sync_folder
+from worker.ledger.moving import move
+from worker.ledger.opening import create_ledger, footprint, holder_of, open_beside, open_ledger, open_readonly
+from worker.ledger.schema import keep_copy
+from worker.ledger.transaction import guarded
+from worker.place import Place
 
 _EXISTS = "{}: exists, and a copy of a ledger replaces nothing; name another file"
 
@@ -32,9 +37,9 @@ class Info(NamedTuple):
     holder: str | None
 
 
-def describe(path: Path) -> Info:
+def describe(place: Place) -> Info:
     """Return what a ledger is. Raises LedgerRefusedError when there is none, LedgerError when it cannot be read."""
-    with closing(open_readonly(path)) as connection:
+    with closing(open_readonly(place)) as connection:
         try:
             counts = [
                 connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
@@ -43,54 +48,58 @@ def describe(path: Path) -> Info:
             rows, records, runs, inputs, channels = counts
             records += connection.execute("SELECT count(*) FROM findings WHERE record IS NOT NULL").fetchone()[0]
             first, last = connection.execute("SELECT min(started_at), max(started_at) FROM runs").fetchone()
-            binding = dict(connection.execute("SELECT field, value FROM binding ORDER BY field"))
+            binding = dict(connection.execute("SELECT field, value FROM binding ORDER BY field").fetchall())
         except sqlite3.Error as exc:
-            raise LedgerError(f"{path}: the ledger cannot be read: {exc}") from exc
-        schema = check(connection, path)
-    real = path.resolve()
-    files = (real, real.with_name(f"{real.name}-wal"))
-    size = sum(one.stat().st_size for one in files if one.exists())
-    return Info(size, schema, binding, rows, records, runs, first, last, inputs, channels, holder_of(real))
+            raise LedgerError(f"{place}: the ledger cannot be read: {exc}") from exc
+    return Info(*footprint(place), binding, rows, records, runs, first, last, inputs, channels, holder_of(place))
 
 
-def back_up(path: Path, copy: Path) -> int:
-    """Copy a ledger as it is at this moment, a run may be at work on it; returns the rows in the copy.
+def back_up(place: Place, copy: Path) -> int:
+    """Copy a ledger into a file, as it is at this moment, a run may be at work on it; returns the rows in the copy.
 
     The copy is one file, on the disk, read through once, for its owner only. Raises LedgerRefusedError when it would
     replace a file, LedgerError when it cannot be written.
     """
-    with closing(open_readonly(path)) as connection:
-        return _copy(connection, copy)
+    with closing(open_readonly(place)) as connection, _appearing(copy) as partial:
+        if isinstance(connection, SqliteConnection):
+            keep_copy(connection, partial)
+        else:
+            create_ledger(partial)
+            connection.snapshot()
+            _move(connection, partial)
+        return _read_through(partial)
 
 
-def copy_ledger(path: Path, copy: Path) -> int:
-    """Copy a ledger on which no run is at work, and none can begin meanwhile; otherwise as `back_up`.
+def copy_ledger(place: Place, copy: Place) -> int:
+    """Copy a ledger on which no run is at work, and none can begin meanwhile; returns the rows in the copy.
 
-    Raises LedgerHeldError when another process has it.
+    A file as `back_up`; in a database the copy appears whole, in tables that are made for it. Raises LedgerHeldError
+    when another process has it.
     """
-    ledger = open_ledger(path)
+    ledger = open_ledger(place)
     try:
-        return back_up(path, copy)
+        if isinstance(copy, Path):
+            return back_up(place, copy)
+        create_ledger(copy)
+        with closing(open_readonly(place)) as connection:
+            return _move(connection, copy)
     finally:
         ledger.close()
 
 
-def shrink(path: Path) -> None:
-    """Give the disk back what was dropped; nobody else may work on the ledger. Takes as much room again for a while."""
-    try:
-        with closing(open_beside(path)) as connection:
-            connection.execute("VACUUM")
-    except sqlite3.Error as exc:
-        raise LedgerError(f"{path}: was pruned, but could not be made smaller: {exc}") from exc
+def _move(source: Connection, target: Place) -> int:
+    with closing(open_beside(target)) as writing, guarded(writing, target):
+        return move(source, writing)
 
 
-def _copy(connection: sqlite3.Connection, copy: Path) -> int:
+@contextmanager
+def _appearing(copy: Path) -> Iterator[Path]:
+    """Yield the name under which to make a file; what is there in the end gets the right one, unless that is taken."""
     partial = copy.with_name(f".{copy.name}.{os.getpid()}.part")
     if os.path.lexists(copy):
         raise LedgerRefusedError(_EXISTS.format(copy))
     try:
-        keep_copy(connection, partial)
-        rows = _read_through(partial)
+        yield partial
         copy.hardlink_to(partial)  # unlike a rename, this never replaces what was made meanwhile
         partial.unlink()
         sync_folder(copy.parent)
@@ -100,8 +109,8 @@ def _copy(connection: sqlite3.Connection, copy: Path) -> int:
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise LedgerError(f"{copy}: the copy cannot be made: {reason}") from exc
     finally:
-        partial.unlink(missing_ok=True)
-    return rows
+        for suffix in ("", "-wal", "-shm"):
+            partial.with_name(partial.name + suffix).unlink(missing_ok=True)
 
 
 def _read_through(copy: Path) -> int:

@@ -1,202 +1,89 @@
-"""Opening and making the files of SQLite ledgers: what is checked before anybody writes or looks."""
+"""Opening and making ledgers, whatever keeps them: the driver of a database is loaded when a ledger is in one."""
 
-import os
-import sqlite3
-import tempfile
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from worker.errors import LedgerError, LedgerRefusedError
-from worker.ledger.lock import Identity, Lock, refuse_network
-from worker.ledger.schema import MIGRATIONS, check, prepare
-from worker.ledger.sqlite import SqliteLedger
+from worker.errors import ConfigError
+from worker.ledger import file
+from worker.ledger.lock import holder_of as holder_of_file
 
-_PATIENCE_MILLISECONDS = 20_000
-"""How long a record waits for a stranger's lock on the file, before the ledger counts as dead."""
+if TYPE_CHECKING:
+    from typing import Any
 
-_PATIENCE_BESIDE_MILLISECONDS = 5_000
-"""How long who looks at a ledger, or has a word for its run, waits for its writer."""
+    from worker.ledger.connection import Connection
+    from worker.ledger.tables import Tables
+    from worker.place import Place
 
 
-def open_ledger(path: Path) -> SqliteLedger:
+def open_ledger(place: Place) -> Tables:
     """Open an existing ledger for writing and take its lock.
 
-    Raises LedgerRefusedError when there is none at this path or it cannot be used, LedgerHeldError when another
+    Raises LedgerRefusedError when there is none at this place or it cannot be used, LedgerHeldError when another
     process has it.
     """
-    _require_file(path)
-    refuse_network(path)
-    lock = Lock(path.resolve())
-    try:
-        _remove_leftovers(path.resolve())
-        Identity(path)  # refuses before anything is written
-        connection = _connect(path)
-        try:
-            _require_tables(connection, path)
-            prepare(connection, path)
-            _configure(connection, path, _PATIENCE_MILLISECONDS)
-            return SqliteLedger(connection, path, lock)
-        except BaseException:
-            connection.close()
-            raise
-    except BaseException:
-        lock.release()
-        raise
+    return file.open_ledger(place) if isinstance(place, Path) else _postgres().open_ledger(place)
 
 
-def create_ledger(path: Path) -> None:
+def create_ledger(place: Place) -> None:
     """Make a new, empty ledger that only its owner can read; it appears whole or not at all.
 
     Raises LedgerRefusedError when there is one already, LedgerError when it cannot be made.
     """
-    refuse_network(path)
-    try:
-        _refuse_leftovers(path)
-        descriptor, name = tempfile.mkstemp(".new", f".{path.name}.", path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            connection = _connect(temporary)
-            try:
-                prepare(connection, temporary)
-            finally:
-                connection.close()
-            path.hardlink_to(temporary)  # unlike a rename, this never replaces a ledger made meanwhile
-            sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except FileExistsError:
-        raise LedgerRefusedError(
-            f"{path}: there is a ledger already; leave out --new-ledger to go on with it"
-        ) from None
-    except OSError as exc:
-        raise LedgerError(f"{path}: the ledger cannot be made: {exc.strerror}") from exc
+    if isinstance(place, Path):
+        file.create_ledger(place)
+    else:
+        _postgres().create_ledger(place)
 
 
-def open_readonly(path: Path) -> sqlite3.Connection:
+def open_readonly(place: Place) -> Connection:
     """Open a ledger for looking, beside a run or after it.
 
     Raises LedgerRefusedError when it is none or is of an older version, LedgerError when it cannot be read.
     """
-    _require_file(path)
-    try:
-        return _look(path, "mode=ro")
-    except LedgerError as exc:
-        # SQLite wants to make its index of the log, which a read-only folder forbids; without a log it needs none
-        why = getattr(exc.__cause__, "sqlite_errorcode", 0) & 0xFF
-        real = path.resolve()
-        if why not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} or real.with_name(f"{real.name}-wal").exists():
-            raise
-        return _look(path, "mode=ro&immutable=1")
+    return file.open_readonly(place) if isinstance(place, Path) else _postgres().open_readonly(place)
 
 
-def open_beside(path: Path) -> sqlite3.Connection:
+def open_beside(place: Place) -> Connection:
     """Open a ledger to write a word to the run that works on it: without its lock, which that run has.
 
     Raises LedgerRefusedError when it is none or is of an older version, LedgerError when it cannot be used.
     """
-    _require_file(path)
-    connection = _look(path, "mode=rw")
+    return file.open_beside(place) if isinstance(place, Path) else _postgres().open_beside(place)
+
+
+def exists(place: Place) -> bool:
+    """Tell whether anything is at this place. Raises LedgerError when a database cannot be asked."""
+    return place.exists() if isinstance(place, Path) else _postgres().exists(place)
+
+
+def holder_of(place: Place) -> str | None:
+    """Return who works on a ledger, as `process 4711`, or None. Raises LedgerError when it cannot be asked."""
+    return holder_of_file(place.resolve()) if isinstance(place, Path) else _postgres().holder_of(place)
+
+
+def footprint(place: Place) -> tuple[int, int]:
+    """Return how many bytes a ledger takes, its log included, and the version of its schema."""
+    return file.footprint(place) if isinstance(place, Path) else _postgres().footprint(place)
+
+
+def shrink(place: Place) -> None:
+    """Give the disk back what was dropped; nobody else may work on the ledger."""
+    if isinstance(place, Path):
+        file.shrink(place)
+    else:
+        _postgres().shrink(place)
+
+
+def _postgres() -> Any:
     try:
-        connection.isolation_level = None
-        _configure(connection, path, _PATIENCE_BESIDE_MILLISECONDS)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _look(path: Path, how: str) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
-    except sqlite3.Error as exc:
-        raise LedgerError(f"{path}: cannot be opened: {exc}") from exc
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_BESIDE_MILLISECONDS}")
-        _require_this_version(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove the other name that a ledger has when its making was cut off between its two names."""
-    try:
-        for other in path.parent.iterdir():  # a name may hold what means something in a pattern
-            name = other.name
-            if name.startswith(f".{path.name}.") and name.endswith(".new") and other.samefile(path):
-                other.unlink()
-    except OSError:
-        return  # whoever opens it looks at its names next
-
-
-def _require_file(path: Path) -> None:
-    try:
-        if not path.exists():
-            raise LedgerRefusedError(f"there is no ledger at {path}")
-    except OSError as exc:
-        raise LedgerError(f"{path}: the ledger cannot be reached: {exc.strerror}") from exc
-    if not path.is_file():
-        raise LedgerRefusedError(f"{path}: is not a file, so it is no ledger")
-
-
-def _require_tables(connection: sqlite3.Connection, path: Path) -> int:
-    version = check(connection, path)
-    if version == 0:  # to fill it would be to make a ledger silently
-        raise LedgerRefusedError(
-            f"{path}: is empty, so it is no ledger (was it cut off while it was copied?); restore it, or move it away"
-        )
-    return version
-
-
-def _require_this_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a ledger that only who writes could bring up to date: what is to be looked at may not be there yet."""
-    version = _require_tables(connection, path)
-    if version < len(MIGRATIONS):
-        raise LedgerRefusedError(
-            f"{path}: was written by an older flex-import (schema {version}, this one needs {len(MIGRATIONS)}); "
-            "the next `flex-import run` or `flex-import reconcile` brings it up to date"
-        )
-
-
-def _refuse_leftovers(path: Path) -> None:
-    """Refuse a place where an earlier ledger's log lies: SQLite would play it back into the new one."""
-    if path.exists():
-        return
-    for suffix in ("-wal", "-journal"):
-        log = path.resolve().with_name(f"{path.resolve().name}{suffix}")
-        if log.exists():
-            raise LedgerRefusedError(
-                f"{log}: is the log of an earlier ledger, whose own file is gone; put that back, or move the log away"
-            )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        # the journal's thread writes while the main thread opens and closes; never two at once
-        return sqlite3.connect(path.absolute(), isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as exc:
-        raise LedgerError(f"{path}: cannot be opened: {exc}") from exc
-
-
-def _configure(connection: sqlite3.Connection, path: Path, patience_milliseconds: int) -> None:
-    try:
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if mode != "wal":
-            raise LedgerError(f"{path}: the file system does not allow SQLite's write-ahead log (mode {mode})")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA fullfsync = ON")  # where a plain sync leaves data in the disk's cache: macOS
-        connection.execute("PRAGMA checkpoint_fullfsync = ON")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA busy_timeout = {patience_milliseconds}")
-    except sqlite3.Error as exc:
-        raise LedgerError(f"{path}: cannot be written: {exc}") from exc
+        from worker.ledger import postgres  # noqa: PLC0415 - who keeps a ledger in a file needs no driver
+    except ModuleNotFoundError as exc:
+        if exc.name not in {"psycopg", "psycopg_binary"}:
+            raise
+        raise ConfigError(
+            'ledger.path: a ledger in PostgreSQL needs the extra "fleet", which is not installed: '
+            'pip install "flex-import[fleet]"'
+        ) from None
+    return postgres

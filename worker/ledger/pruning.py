@@ -4,8 +4,9 @@ Records of rows that are rejected, parked, waived or closed are what `retry` and
 data. Those of failed rows and of rows in doubt stay: the next run needs them.
 """
 
-import sqlite3
 from typing import NamedTuple
+
+from worker.ledger.connection import Connection
 
 _RECORDS = """
 DELETE FROM payloads WHERE row_id IN (
@@ -36,20 +37,20 @@ class Pruned(NamedTuple):
     baselines: int
 
 
-def forget_records(connection: sqlite3.Connection, before: int) -> int:
+def forget_records(connection: Connection, before: int) -> int:
     """Drop records settled before this time (milliseconds since 1970), in the transaction under way."""
     return connection.execute(_RECORDS, (before,)).rowcount + connection.execute(_MISFITS, (before,)).rowcount
 
 
-def prunable(connection: sqlite3.Connection, before: int) -> Pruned:
+def prunable(connection: Connection, before: int) -> Pruned:
     """Return what `prune` would drop; leaves a new transaction under way."""
     found = prune(connection, before)
-    connection.execute("ROLLBACK")
-    connection.execute("BEGIN")
+    connection.rollback()
+    connection.begin()
     return found
 
 
-def prune(connection: sqlite3.Connection, before: int) -> Pruned:
+def prune(connection: Connection, before: int) -> Pruned:
     """Drop all that was settled before this time (milliseconds since 1970) and nobody needs, likewise."""
     findings, samples, baselines = (
         connection.execute(query, (before,)).rowcount for query in (_FINDINGS, _SAMPLES, _BASELINES)

@@ -6,20 +6,21 @@ An order is for one run and ends with it. What it means is the run's affair.
 import sqlite3
 import time
 from contextlib import closing
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
 from worker.errors import LedgerError, LedgerRefusedError
-from worker.ledger.lock import UNNAMED, holder_of
-from worker.ledger.opening import open_beside, open_readonly
+from worker.ledger.connection import Connection
+from worker.ledger.lock import UNNAMED
+from worker.ledger.opening import holder_of, open_beside, open_readonly
+from worker.place import Place
 
 Command = Literal["rate", "pause", "resume", "drain"]
 
 _STEERED = ("run", "retry", "reconcile", "undo")
 """The commands whose runs look for orders."""
 
-_NEWEST = "SELECT id, command, pid, ended_at FROM runs ORDER BY id DESC LIMIT 1"
+_NEWEST = "SELECT id, command, pid, host, ended_at FROM runs ORDER BY id DESC LIMIT 1"
 _ORDER = "INSERT INTO orders (run_id, given_at, given_by, command, rate) VALUES (?, ?, ?, ?, ?)"
 _FURTHER = "SELECT id, command, rate, given_by FROM orders WHERE run_id = ? AND id > ? ORDER BY id"
 
@@ -33,7 +34,7 @@ class Order(NamedTuple):
     by: str
 
 
-def give_order(path: Path, command: Command, rate: float | None, by: str) -> int:
+def give_order(path: Place, command: Command, rate: float | None, by: str) -> int:
     """Write an order to the run that is at work on a ledger, durably; returns the run's number.
 
     rate: requests a second at most, for `rate` only. by: who gives it. Raises LedgerRefusedError when there is no such
@@ -41,27 +42,29 @@ def give_order(path: Path, command: Command, rate: float | None, by: str) -> int
     """
     try:
         with closing(open_beside(path)) as connection:
-            holder = holder_of(path.resolve())
+            holder = holder_of(path)
             if holder is None:
                 raise LedgerRefusedError(
                     f"{path}: no run is at work on this ledger, so there is none to steer; flex-import status shows "
                     "where it stands"
                 )
-            connection.execute("BEGIN IMMEDIATE")  # from here on the run cannot end before the order is in
+            connection.begin()
+            connection.hold("runs")  # from here on the run cannot end before the order is in
             run = _steered(connection, path, holder)
             by = by.encode("utf-8", "replace").decode()  # a name may come from an environment that is no text
             connection.execute(_ORDER, (run, time.time_ns() // 1_000_000, by, command, rate))
-            connection.execute("COMMIT")
+            connection.commit()
             return run
     except sqlite3.Error as exc:
         raise LedgerError(f"{path}: the order could not be written: {exc}; give it again") from exc
 
 
-def _steered(connection: sqlite3.Connection, path: Path, holder: str) -> int:
+def _steered(connection: Connection, path: Place, holder: str) -> int:
     found = connection.execute(_NEWEST).fetchone()
-    number, command, pid, ended_at = found or (0, "", 0, 0)
+    number, command, pid, host, ended_at = found or (0, "", 0, "", 0)
     # who holds the lock opens or closes the ledger when the newest run is over, or is a crashed one of another process
-    if ended_at is not None or holder not in {f"process {pid}", UNNAMED}:
+    far = " on " in holder and f"process {pid} on {host}".startswith(holder)  # a database cuts off long names
+    if ended_at is not None or not (far or holder in {f"process {pid}", UNNAMED}):
         raise LedgerRefusedError(
             f"{path}: no run is at work on this ledger yet, or any more: {holder} has only just opened it, or is about "
             "to close it; try again in a moment"
@@ -79,7 +82,7 @@ class Orders:
     Raises LedgerError when the ledger cannot be read. Close it before the ledger: who closes last tidies up its log.
     """
 
-    def __init__(self, path: Path, run: int) -> None:
+    def __init__(self, path: Place, run: int) -> None:
         self._path = path
         self._run = run
         self._last = 0

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar, assert_never
 
@@ -19,6 +18,7 @@ from worker.ledger.census import Census, Seen, seen
 from worker.ledger.opening import open_readonly
 from worker.ledger.waiving import has_waivers, is_waived
 from worker.model import Draft, Misfit, State
+from worker.place import Place
 
 _SETTLED = """
 SELECT line, mark, id FROM rows
@@ -60,7 +60,7 @@ class Survey:
     are handed on instead of counted, since by their turn they may have changed: the run itself is at work on them.
     """
 
-    def __init__(self, ledger: Path | None, names: dict[int, str], *, hand_on: Collection[State] = ()) -> None:
+    def __init__(self, ledger: Place | None, names: dict[int, str], *, hand_on: Collection[State] = ()) -> None:
         self._names = names
         self._working = threading.Lock()
         self._hand_on = hand_on

@@ -1,36 +1,35 @@
-"""Writing to a ledger in SQLite: one transaction, whose failures are the ledger's, and what goes into it as text."""
+"""Writing to a ledger: one transaction, whose failures are the ledger's, and what goes into it as text."""
 
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from worker.errors import LedgerError
+from worker.ledger.connection import Connection
+from worker.place import Place
 
 
 @contextmanager
-def guarded(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
-    """Run one transaction; what SQLite or the disk says against it becomes a LedgerError."""
+def guarded(connection: Connection, place: Place) -> Iterator[Connection]:
+    """Run one transaction; what the engine or the disk says against it becomes a LedgerError."""
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        connection.begin()
         try:
             yield connection
+            connection.commit()
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error, LedgerError):  # a commit that failed, on a full disk say, is still open
+                if connection.in_transaction:
+                    connection.rollback()
             raise
-        connection.execute("COMMIT")
     except sqlite3.Error as exc:
-        if connection.in_transaction:  # a commit that failed, on a full disk say, is still open
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-        raise LedgerError(f"{path}: the ledger cannot be written: {exc}") from exc
+        raise LedgerError(f"{place}: the ledger cannot be written: {exc}") from exc
 
 
 def storable(text: str) -> str:
-    """Return a text of the service's without halves of surrogate pairs, which JSON can carry and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()
+    """Return a text of the service's as any engine can keep it: no halves of surrogate pairs, no NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def milliseconds() -> int:

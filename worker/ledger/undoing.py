@@ -1,8 +1,7 @@
-"""Closing in the SQLite ledger: what `undo` did to a row, and how the row may be sent once more."""
-
-import sqlite3
+"""Closing in the ledger: what `undo` did to a row, and how the row may be sent once more."""
 
 from worker.errors import LedgerError
+from worker.ledger.connection import Connection
 
 _REMEMBER = """
 INSERT INTO closures (row_id, run_id, closed_at, sid)
@@ -16,14 +15,14 @@ WHERE state = 'closed' AND state NOT IN ('created', 'existed')
 """
 
 
-def close(connection: sqlite3.Connection, run: int, now: int, number: int, key: str) -> None:
+def close(connection: Connection, run: int, now: int, number: int, key: str) -> None:
     """Make a created row a closed one inside the transaction under way. Raises LedgerError when it is not created."""
     connection.execute(_REMEMBER, (run, now, number, key))
     if connection.execute(_CLOSE, (run, now, number, key)).rowcount != 1:
         raise LedgerError(f"row {key} is no longer created: something else wrote here")
 
 
-def free(connection: sqlite3.Connection, run: int, now: int) -> int:
+def free(connection: Connection, run: int, now: int) -> int:
     """Make closed rows ones that failed: the next reading of their records sends them. Returns how many there were.
 
     Their participants stay known as ours: lists may still show them.

@@ -6,14 +6,15 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from worker.cluster import Cluster, cluster_id, short_ids
 from worker.errors import LedgerError
 from worker.ledger import Sample, SourceFile
+from worker.ledger.connection import Connection, read
 from worker.ledger.opening import open_readonly
+from worker.place import Place
 
 COLUMNS = (
     "key",
@@ -36,12 +37,9 @@ COLUMNS = (
 )
 """The columns of an export, in their order. Part of the contract."""
 
-_TIME = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000, 'unixepoch') || printf('.%03dZ', {0} % 1000)"
-
-_ROWS = f"""
+_ROWS = """
 SELECT key, path AS source, line, state, sid, interaction_sid, channel_sid, type, code, reason, http_status, attempts,
-    request_id, reconciled, run_id AS run, {_TIME.format("started_at")} AS started_at,
-    {_TIME.format("settled_at")} AS settled_at
+    request_id, reconciled, run_id AS run, {started_at} AS started_at, {settled_at} AS settled_at
 FROM rows JOIN channels ON channels.id = channel_id JOIN sources ON sources.id = source_id
 """
 _MISFITS = """
@@ -55,7 +53,7 @@ _TO_CLUSTER = (
     """
     SELECT state, code, reason, source_id, line, NULL, run_id FROM rows
     WHERE state IN ('rejected', 'parked', 'failed', 'in_doubt') AND state NOT IN ('created', 'existed')
-        AND code IS NOT 'not_sent'
+        AND coalesce(code, '') <> 'not_sent'
     ORDER BY state, id
     """,
     """
@@ -83,14 +81,14 @@ ORDER BY rows.id
 """
 
 _REVERSIBLE = """
-SELECT count(*) FILTER (WHERE state = 'created' AND NOT unproven),
-    count(DISTINCT channel_id) FILTER (WHERE state = 'created' AND NOT unproven),
-    count(*) FILTER (WHERE state = 'created' AND unproven), count(*) FILTER (WHERE state = 'existed')
+SELECT count(*) FILTER (WHERE state = 'created' AND unproven = 0),
+    count(DISTINCT channel_id) FILTER (WHERE state = 'created' AND unproven = 0),
+    count(*) FILTER (WHERE state = 'created' AND unproven = 1), count(*) FILTER (WHERE state = 'existed')
 FROM rows WHERE :run IS NULL OR run_id = :run
 """
 _CREATED = """
 SELECT rows.id, key, sid, interaction_sid, channel_sid FROM rows JOIN channels ON channels.id = channel_id
-WHERE state = 'created' AND NOT unproven AND (:run IS NULL OR run_id = :run)
+WHERE state = 'created' AND unproven = 0 AND (:run IS NULL OR run_id = :run)
 ORDER BY channel_sid, rows.id DESC
 """
 
@@ -102,7 +100,7 @@ SELECT source_id, line, key, state, code, reason, record FROM (
     UNION ALL
     SELECT source_id, line, key, 'rejected', code, reason || coalesce(': ' || detail, ''), record, run_id
     FROM findings WHERE kind = 'rejected' AND superseded_by IS NULL
-) WHERE :run IS NULL OR run_id = :run ORDER BY source_id, line, run_id
+) AS found WHERE :run IS NULL OR run_id = :run ORDER BY source_id, line, run_id
 """
 
 
@@ -165,7 +163,7 @@ class Reversible(NamedTuple):
 class View:
     """A read-only look at one ledger. Raises LedgerRefusedError when there is none, LedgerError when reading fails."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._path = path
         self._connection = open_readonly(path)
 
@@ -182,7 +180,7 @@ class View:
         self.close()
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[Connection]:
         try:
             yield self._connection
         except sqlite3.Error as exc:
@@ -191,7 +189,8 @@ class View:
     def counts(self) -> dict[str, int]:
         """Return state → rows; local rejections that still stand are counted as rejected."""
         with self._reading() as connection:
-            found: dict[str, int] = dict(connection.execute("SELECT state, count(*) FROM rows GROUP BY state"))
+            states = connection.execute("SELECT state, count(*) FROM rows GROUP BY state")
+            found: dict[str, int] = dict(states.fetchall())
             query = "SELECT count(*) FROM findings WHERE kind = 'rejected' AND superseded_by IS NULL"
             local = connection.execute(query).fetchone()[0]
         if local:
@@ -207,7 +206,7 @@ class View:
     def runs(self) -> Generator[Run, None, None]:
         """Yield every run, the oldest first."""
         with self._reading() as connection:
-            yield from map(Run._make, connection.execute(f"{_RUNS} ORDER BY id"))
+            yield from map(Run._make, connection.each(f"{_RUNS} ORDER BY id"))
 
     def samples(self, run: int) -> list[tuple[int, Sample]]:
         """Return the samples of a run in their order, each with its time in milliseconds since 1970."""
@@ -224,7 +223,7 @@ class View:
     def binding(self) -> dict[str, str]:
         """Return what the ledger belongs to: field → value."""
         with self._reading() as connection:
-            return dict(connection.execute("SELECT field, value FROM binding"))
+            return dict(connection.execute("SELECT field, value FROM binding").fetchall())
 
     def a_channel(self) -> tuple[str, str] | None:
         """Return the interaction and the sid of the newest channel that was sent to, None when there is none."""
@@ -249,8 +248,8 @@ class View:
         run: of each, only what this run brought to its state. Ids are as short as they can be among all of the ledger.
         """
         with self._reading() as connection:
-            found = _gathered(chain.from_iterable(map(connection.execute, _TO_CLUSTER)), run)
-            paths = dict(connection.execute("SELECT id, path FROM sources"))
+            found = _gathered(chain.from_iterable(map(connection.each, _TO_CLUSTER)), run)
+            paths = dict(connection.execute("SELECT id, path FROM sources").fetchall())
         ids = {why: cluster_id(*why) for why in found}
         short = short_ids(ids.values())
         clusters = [
@@ -280,7 +279,7 @@ class View:
     def created(self, run: int | None = None) -> Generator[tuple[int, str, str, str, str], None, None]:
         """Yield number, key, sid, interaction and channel of what an undo would close: by channel, the newest first."""
         with self._reading() as connection:
-            yield from connection.execute(_CREATED, {"run": run})
+            yield from connection.each(_CREATED, {"run": run})
 
     def key_of(self, sid: str) -> str | None:
         """Return the key of the row whose participant has this sid, or None."""
@@ -303,12 +302,14 @@ class View:
             of_rows.append(f"state IN ({', '.join(f':{name}' for name in names)})")
         if run is not None:
             of_rows.append("run_id = :run")
-        queries = [f"{_ROWS} {'WHERE ' + ' AND '.join(of_rows) if of_rows else ''} ORDER BY rows.id"]
+        times = {column: self._connection.rfc3339(column) for column in ("started_at", "settled_at")}
+        rows = _ROWS.format_map(times)
+        queries = [f"{rows} {'WHERE ' + ' AND '.join(of_rows) if of_rows else ''} ORDER BY rows.id"]
         if not states or "rejected" in states:
             queries.append(f"{_MISFITS} AND {' AND '.join(of_misfits)} ORDER BY findings.id")
         with self._reading() as connection:
             for query in queries:
-                yield from connection.execute(query, values)
+                yield from connection.each(query, values)
 
     def rejects(self, run: int | None = None) -> Generator[Reject, None, None]:
         """Yield what is rejected, here or by the API, parked or failed, input by input and in the order of lines.
@@ -316,7 +317,8 @@ class View:
         run: only what this run brought to its state, and of its local rejections those that still stand.
         """
         with self._reading() as connection:
-            yield from map(Reject._make, connection.execute(_REJECTS, {"run": run}))
+            for *what, record in connection.each(_REJECTS, {"run": run}):
+                yield Reject._make((*what, read(record)))
 
     def source(self, number: int) -> SourceFile:
         """Return an input that a row or a finding names."""

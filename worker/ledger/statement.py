@@ -1,0 +1,82 @@
+"""The ledger's statements, in what its engines have in common; `tables` tells what each is for."""
+
+from worker.ledger.attaching import BARRIERS
+
+INTENT = f"""
+INSERT INTO rows (key, fingerprint, state, run_id, source_id, line, mark, channel_id, type, started_at)
+VALUES (?, ?, 'started', ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET
+    fingerprint = excluded.fingerprint, state = 'started', run_id = excluded.run_id, source_id = excluded.source_id,
+    line = excluded.line, mark = excluded.mark, channel_id = excluded.channel_id, type = excluded.type, code = NULL,
+    reason = NULL, http_status = NULL, request_id = NULL, started_at = excluded.started_at, settled_at = NULL
+WHERE rows.state NOT IN {BARRIERS} AND rows.run_id <> excluded.run_id
+RETURNING id
+"""
+REFUSAL = f"""
+SELECT key, fingerprint, state, source_id, line FROM rows
+WHERE key = ? AND (state IN {BARRIERS} OR run_id = ?)
+"""
+PAYLOAD = """
+INSERT INTO payloads (row_id, record, request) VALUES (?, ?, ?)
+ON CONFLICT (row_id) DO UPDATE SET record = excluded.record, request = excluded.request
+"""
+SETTLE = """
+UPDATE rows SET state = ?, sid = ?, code = ?, reason = ?, http_status = coalesce(?, http_status),
+    attempts = attempts + ?, request_id = coalesce(?, request_id), settled_at = ?, reconciled = ?, run_id = ?
+WHERE id = ? AND key = ? AND state = ?
+"""
+REOPEN = """
+UPDATE rows SET state = 'started', run_id = ?, code = NULL, reason = NULL, settled_at = NULL
+WHERE id = ? AND key = ? AND state = 'in_doubt'
+"""
+BASELINE = """
+INSERT INTO baselines (channel_id, run_id, taken_at, sids) VALUES (?, ?, ?, ?)
+ON CONFLICT (channel_id) DO UPDATE SET run_id = excluded.run_id, taken_at = excluded.taken_at, sids = excluded.sids
+"""
+LOOK = """
+INSERT INTO looks (row_id, looked_at, reason, candidates) VALUES (?, ?, ?, ?)
+ON CONFLICT (row_id) DO UPDATE SET looked_at = excluded.looked_at, reason = excluded.reason,
+    candidates = excluded.candidates
+"""
+STORED = """
+SELECT key, fingerprint, source_id, line, interaction_sid, channel_sid, type, request, record, rows.id, mark
+FROM rows JOIN payloads ON payloads.row_id = rows.id JOIN channels ON channels.id = channel_id
+WHERE state IN ({states}) AND state NOT IN ('created', 'existed') AND run_id < ? AND rows.id > ? {why}
+ORDER BY rows.id LIMIT ?
+"""
+SAME_CHANNEL = """
+channel_id IN (SELECT id FROM channels WHERE channel_sid = (
+    SELECT channel_sid FROM channels JOIN rows ON channels.id = rows.channel_id WHERE rows.id = ?))
+"""
+KNOWN_SIDS = f"""
+SELECT sid FROM rows WHERE sid IS NOT NULL AND {SAME_CHANNEL}
+UNION SELECT closures.sid FROM closures JOIN rows ON rows.id = row_id WHERE {SAME_CHANNEL}
+"""
+UNPROVEN = """
+UPDATE rows SET unproven = CASE WHEN EXISTS (
+    SELECT 1 FROM baselines WHERE baselines.channel_id = rows.channel_id AND baselines.run_id = rows.run_id
+) THEN 0 ELSE 1 END
+WHERE id = ?
+"""
+SAMPLE = """
+INSERT INTO samples (run_id, at, settled, created, requests, retries, throttled, in_flight, rate, slots, p50, p90, p99)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run_id, at) DO NOTHING
+"""
+THIN = """
+DELETE FROM samples WHERE run_id = ? AND at IN (
+    SELECT at FROM (SELECT at, row_number() OVER (ORDER BY at) AS place FROM samples WHERE run_id = ?) AS numbered
+    WHERE place % 2 = 0)
+"""
+FINDING = """
+INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+DECISION = """
+INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, sid) VALUES (?, ?, ?, ?, ?, ?)
+"""
+CRASHED = """
+UPDATE rows SET state = 'in_doubt', code = 'crash', reason = 'the run ended before the answer was recorded: may exist',
+    settled_at = ?
+WHERE state = 'started' AND state NOT IN ('created', 'existed')
+"""

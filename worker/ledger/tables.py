@@ -1,0 +1,326 @@
+"""The writing side of a ledger in tables, whatever engine keeps them: which statement each entry is.
+
+`sqlite` and `postgres` add what is the engine's own: how it is locked, and how it is known to be still the same.
+"""
+
+import json
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, assert_never
+
+from worker import __version__
+from worker.errors import LedgerError
+from worker.ledger import (
+    BASELINE_FIRST,
+    Asked,
+    Baseline,
+    Close,
+    Decision,
+    Entry,
+    Finding,
+    Free,
+    Intent,
+    Known,
+    Look,
+    Reopen,
+    Sample,
+    Settle,
+    SourceFile,
+    Surroundings,
+    Thin,
+    Waive,
+    Why,
+    statement,
+)
+from worker.ledger.attaching import bind
+from worker.ledger.binding import Binding
+from worker.ledger.connection import Connection, read
+from worker.ledger.transaction import guarded, milliseconds, storable
+from worker.ledger.undoing import close, free
+from worker.ledger.waiving import waive
+from worker.model import Created, Row, Settlement, State, state_of
+from worker.place import Place
+
+REMEMBERED_CHANNELS = 10_000
+
+
+class Settled(NamedTuple):
+    """What an outcome is in the columns of a row."""
+
+    state: State
+    sid: str | None
+    code: str | None
+    reason: str | None
+
+
+def settled(settlement: Settlement) -> Settled:
+    """Return the columns of an outcome."""
+    outcome = settlement.outcome
+    if isinstance(outcome, Created):
+        return Settled(State.CREATED, outcome.sid, None, None)
+    return Settled(state_of(outcome), None, storable(outcome.code), storable(outcome.reason))
+
+
+class Tables(ABC):
+    """The writing side of a ledger; see `worker.ledger.Ledger` for the contract. path: where it is, as people name it.
+
+    crashed: how many rows an earlier run left as started, which are in doubt from now on.
+    """
+
+    def __init__(self, connection: Connection, path: Place) -> None:
+        self.path = path
+        self._connection = connection
+        self._run = 0
+        self._channels: dict[tuple[str, str], int] = {}
+        self.crashed = 0
+
+    def _settle_crashed(self) -> None:
+        """Rows that an earlier run left as started may exist: they are in doubt. Only the lock's holder may say so."""
+        with guarded(self._connection, self.path):
+            self.crashed = self._connection.execute(statement.CRASHED, (milliseconds(),)).rowcount
+
+    def bind(self, binding: Binding, *, accept_target: bool, accept_new_keys: bool, target_only: bool = False) -> None:
+        """Bind the ledger at its first use, or compare; raises LedgerRefusedError for a difference not accepted.
+
+        target_only: for what reads no input, so that its keys do not matter.
+        """
+        with guarded(self._connection, self.path):
+            bind(
+                self._connection,
+                binding,
+                accept_target=accept_target,
+                accept_new_keys=accept_new_keys,
+                target_only=target_only,
+            )
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Yield the connection for one transaction of somebody who knows these tables."""
+        return guarded(self._connection, self.path)
+
+    def start_run(self, command: str) -> int:
+        with guarded(self._connection, self.path):
+            insert = "INSERT INTO runs (command, version, host, pid, started_at) VALUES (?, ?, ?, ?, ?) RETURNING id"
+            values = (command, __version__, socket.gethostname(), os.getpid(), milliseconds())
+            self._run = int(self._connection.execute(insert, values).fetchone()[0])
+        return self._run
+
+    def end_run(self, exit_code: int, reason: str, summary: str) -> None:
+        self._check(soon=True)
+        with guarded(self._connection, self.path):
+            self._connection.execute(
+                "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ?, summary = ? WHERE id = ?",
+                (milliseconds(), exit_code, storable(reason), summary, self._run),
+            )
+
+    def register(self, source: SourceFile) -> int:
+        with guarded(self._connection, self.path):
+            self._connection.execute(
+                "INSERT INTO sources (path, format, encoding, delimiter, header, profile) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (path, format, encoding, delimiter, header) DO UPDATE SET profile = excluded.profile "
+                "WHERE sources.profile <> excluded.profile",
+                source,
+            )
+            where = "path = ? AND format = ? AND encoding = ? AND delimiter = ? AND header = ?"
+            found: int = self._connection.execute(f"SELECT id FROM sources WHERE {where}", source[:-1]).fetchone()[0]
+            return found
+
+    def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
+        now = milliseconds()
+        self._check()
+        try:
+            with guarded(self._connection, self.path):
+                return [self._enter(entry, now) for entry in group]
+        except BaseException:
+            self._channels.clear()  # their numbers may have been rolled back, and be given to others
+            raise
+
+    @abstractmethod
+    def _check(self, *, soon: bool = False) -> None:
+        """Raise LedgerError when this is no longer the ledger that was opened. soon: even if asked just now."""
+
+    def _enter(self, entry: Entry, now: int) -> int | Known | Asked | None:
+        execute = self._connection.execute
+        match entry:
+            case Intent(row, baseline_first):
+                if baseline_first and self._lacks_baseline(row):
+                    return self._refusal(row) or BASELINE_FIRST
+                return self._intend(row, now)
+            case Baseline(row, sids):
+                execute(statement.BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
+            case Reopen(number, row, sids):
+                self._reopen(number, row)
+                execute(statement.BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
+            case Settle(number, settlement):
+                self._settle(number, settlement, now)
+            case Finding():
+                self._find(entry)
+            case _:
+                return self._enter_rare(entry, now)
+        return None
+
+    def _enter_rare(self, entry: Look | Decision | Waive | Sample | Thin | Close | Free, now: int) -> int | None:
+        execute = self._connection.execute
+        match entry:
+            case Look(number, reason, candidates):
+                execute(statement.LOOK, (number, now, storable(reason), json.dumps(candidates)))
+            case Decision(number, by, decision, sid):
+                execute(statement.DECISION, (number, self._run, now, storable(by), decision, sid))
+            case Waive(state, why, by, reason):
+                return waive(self._connection, self._run, now, state, why, by=storable(by), reason=storable(reason))
+            case Sample():
+                execute(statement.SAMPLE, (self._run, now, *entry))
+            case Thin():
+                execute(statement.THIN, (self._run, self._run))
+            case Close(number, key):
+                close(self._connection, self._run, now, number, key)
+            case Free():
+                return free(self._connection, self._run, now)
+            case _:
+                assert_never(entry)
+        return None
+
+    def _reopen(self, number: int, row: Row) -> None:
+        if self._connection.execute(statement.REOPEN, (self._run, number, row.key)).rowcount != 1:
+            raise LedgerError(f"{self.path}: row {row.key} is no longer in doubt: something else wrote here")
+        self._connection.execute("DELETE FROM looks WHERE row_id = ?", (number,))
+
+    def _intend(self, row: Row, now: int) -> int | Known:
+        execute = self._connection.execute
+        channel = self._channel(row)
+        values = (row.key, row.fingerprint, self._run, row.source, row.line, row.mark, channel, row.type, now)
+        found = execute(statement.INTENT, values).fetchone()
+        if found is None:
+            refusal = self._refusal(row)
+            if refusal is None:
+                raise LedgerError(f"{self.path}: the intent of row {row.key} was neither taken nor refused")
+            return refusal
+        number: int = found[0]
+        execute(statement.PAYLOAD, (number, self._connection.kept(row.text), row.body))
+        return number
+
+    def _refusal(self, row: Row) -> Known | None:
+        found = self._connection.execute(statement.REFUSAL, (row.key, self._run)).fetchone()
+        if found is None:
+            return None
+        key, fingerprint, state, source, line = found
+        return Known(key, fingerprint, State(state), source, line)
+
+    def _lacks_baseline(self, row: Row) -> bool:
+        query = "SELECT 1 FROM baselines WHERE channel_id = ? AND run_id = ?"
+        return self._connection.execute(query, (self._channel(row), self._run)).fetchone() is None
+
+    def surroundings(self, number: int) -> Surroundings:
+        with guarded(self._connection, self.path):
+            execute = self._connection.execute
+            known = execute(statement.KNOWN_SIDS, (number, number)).fetchall()
+            doubts = f"SELECT count(*) FROM rows WHERE state IN ('started', 'in_doubt') AND {statement.SAME_CHANNEL}"
+            unresolved = execute(doubts, (number,)).fetchone()[0]
+            # a baseline of another run than the row's may lack what others added in between
+            query = "SELECT sids FROM baselines JOIN rows USING (channel_id, run_id) WHERE rows.id = ?"
+            taken = execute(query, (number,)).fetchone()
+        baseline = frozenset(json.loads(taken[0])) if taken else None
+        return Surroundings(frozenset(sid for (sid,) in known), baseline, unresolved)
+
+    def stored(self, states: Sequence[State], after: int, limit: int, why: Why | None = None) -> list[Row]:
+        query = statement.STORED.format(
+            states=", ".join("?" for _ in states), why="" if why is None else "AND code = ? AND reason = ?"
+        )
+        values = (*states, self._run, after, *(why or ()), limit)
+        with guarded(self._connection, self.path):
+            found = self._connection.execute(query, values).fetchall()
+        return [Row._make((*one[:8], read(one[8]), *one[9:])) for one in found]
+
+    def _channel(self, row: Row) -> int:
+        name = (row.channel_sid, row.interaction_sid)
+        number = self._channels.get(name)
+        if number is None:
+            where = "channel_sid = ? AND interaction_sid = ?"
+            found = self._connection.execute(f"SELECT id FROM channels WHERE {where}", name).fetchone()
+            if found is None:
+                insert = "INSERT INTO channels (channel_sid, interaction_sid) VALUES (?, ?) RETURNING id"
+                found = self._connection.execute(insert, name).fetchone()
+            if len(self._channels) >= REMEMBERED_CHANNELS:
+                self._channels.clear()
+            number = self._channels[name] = int(found[0])
+        return number
+
+    def _settle(self, number: int, settlement: Settlement, now: int) -> None:
+        state, sid, code, reason = settled(settlement)
+        before = State.IN_DOUBT if settlement.ends_doubt else State.STARTED
+        if settlement.reconciled:  # before the row is this run's: the baseline is that of the run that sent it
+            self._connection.execute(statement.UNPROVEN, (number,))
+        updated = self._connection.execute(
+            statement.SETTLE,
+            (
+                state,
+                sid,
+                code,
+                reason,
+                settlement.http_status,
+                settlement.attempts,
+                settlement.request_id and storable(settlement.request_id),
+                now,
+                int(settlement.reconciled),
+                self._run,
+                number,
+                settlement.key,
+                before,
+            ),
+        )
+        if updated.rowcount != 1:
+            raise LedgerError(
+                f"{self.path}: row {settlement.key} is no longer {before.value}: something else wrote here"
+            )
+        if settlement.ends_doubt:
+            self._connection.execute("DELETE FROM looks WHERE row_id = ?", (number,))
+        if state in {State.CREATED, State.EXISTED}:
+            self._connection.execute("DELETE FROM payloads WHERE row_id = ?", (number,))
+
+    def _find(self, finding: Finding) -> None:
+        self._connection.execute(
+            statement.FINDING,
+            (
+                self._run,
+                finding.source,
+                finding.line,
+                finding.kind,
+                finding.key,
+                finding.code,
+                storable(finding.reason),
+                self._connection.kept(finding.record),
+                finding.detail and storable(finding.detail),
+            ),
+        )
+
+    def supersede(self, source: int, through_line: int) -> None:
+        with guarded(self._connection, self.path):
+            self._connection.execute(
+                "UPDATE findings SET superseded_by = :run WHERE superseded_by IS NULL AND run_id < :run "
+                "AND line <= :line AND source_id IN (SELECT id FROM sources WHERE path <> '-' "
+                "AND path = (SELECT path FROM sources WHERE id = :source))",
+                {"run": self._run, "line": through_line, "source": source},
+            )
+
+    def settled_by_run(self) -> dict[State, int]:
+        self._check(soon=True)
+        query = "SELECT state, count(*) FROM rows WHERE run_id = ? AND state <> 'started' GROUP BY state"
+        with guarded(self._connection, self.path):
+            return {State(state): count for state, count in self._connection.execute(query, (self._run,))}
+
+    def channels_in_doubt(self) -> dict[str, set[str]]:
+        query = (
+            "SELECT channel_sid, key FROM rows JOIN channels ON channels.id = channel_id "
+            "WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed')"
+        )
+        found: dict[str, set[str]] = {}
+        with guarded(self._connection, self.path):
+            for channel, key in self._connection.execute(query):
+                found.setdefault(channel, set()).add(key)
+        return found
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the ledger back."""
