@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,18 @@ class Ended:
 
 
 async def start(
-    *words: str | Path, cwd: Path, env: Mapping[str, str] = CREDENTIALS, stdin: int | None = asyncio.subprocess.DEVNULL
+    *words: str | Path,
+    cwd: Path,
+    env: Mapping[str, str] = CREDENTIALS,
+    stdin: int | None = asyncio.subprocess.DEVNULL,
+    before: Sequence[str] = (),
 ) -> Process:
-    """Start `flex-import WORDS` in a folder, with an environment of its own."""
+    """Start `flex-import WORDS` in a folder, with an environment of its own. before: words before the command."""
     inherited = {
         name: value for name, value in os.environ.items() if name.startswith(("PATH", "HOME", "COVERAGE", "LANG"))
     }
     return await asyncio.create_subprocess_exec(
+        *before,
         sys.executable,
         "-m",
         "worker",

@@ -52,8 +52,9 @@ class Postgres:
         self._whom = _as_whom()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
+        self.addresses = ["127.0.0.1"]
         self._process: subprocess.Popen[bytes] | None = None
-        self._schemas = 0
+        self.schemas = 0
         initdb = [
             str(programs() / "initdb"),
             "-D",
@@ -69,7 +70,14 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, and return once it answers."""
-        words = ["-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        words = [
+            "-p",
+            str(self.port),
+            "-c",
+            f"listen_addresses={','.join(self.addresses)}",
+            "-c",
+            "unix_socket_directories=",
+        ]
         words += ["-c", "max_connections=200", "-c", "logging_collector=off", "-c", "log_min_messages=fatal"]
         self._process = subprocess.Popen(
             [programs() / "postgres", "-D", self._data, *words],
@@ -95,6 +103,12 @@ class Postgres:
         self._process.send_signal(how)
         self._process.wait()
 
+    def listen(self, address: str) -> None:
+        """Be there under another address of this machine, too, from the next start on."""
+        self.addresses.append(address)
+        with (self._data / "pg_hba.conf").open("a", encoding="utf-8") as rules:
+            rules.write("host all all samenet trust\n")
+
     def address(self, schema: str = "") -> str:
         """Return the address of its database, or of a schema in it."""
         options = f"?options={quote(f'-csearch_path={schema}')}" if schema else ""
@@ -108,8 +122,8 @@ class Postgres:
 
     def new_schema(self) -> Server:
         """Return the address of a new, empty schema."""
-        self._schemas += 1
-        name = f"ledger_{self._schemas}"
+        self.schemas += 1
+        name = f"ledger_{self.schemas}"
         self.execute(f"CREATE SCHEMA {name}")
         return Server(self.address(name))
 

@@ -53,7 +53,7 @@ TABLE: dict[str, frozenset[str]] = {
     "rowqueue": frozenset({"model"}),
     "api": frozenset({"errors", "model", "verdict", "aiohttp", "yarl"}),
     "submit": frozenset({"model", "traffic", "verdict", "anyio", "tenacity"}),
-    "ledger": frozenset({"cluster", "errors", "model", "place", "psycopg"}),
+    "ledger": frozenset({"cluster", "errors", "model", "place", "procrastinate", "psycopg"}),
     "rejects": frozenset({"errors", "ledger"}),
     "journal": frozenset({"errors", "ledger", "model", "anyio"}),
     "stopping": frozenset({"model", "anyio"}),
@@ -63,6 +63,12 @@ TABLE: dict[str, frozenset[str]] = {
     "reconcile": frozenset({"config", "ledger", "model", "traffic", "anyio"}),
     "recorder": frozenset({"journal", "ledger", "model"}),
     "doubts": frozenset({"journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping", "anyio"}),
+    "fleet": frozenset(
+        {
+            *("errors", "journal", "ledger", "limiter", "model", "pipeline", "reconcile", "recorder", "rowqueue"),
+            *("stopping", "submit", "anyio"),
+        }
+    ),
     "undo": frozenset({"journal", "ledger", "model", "stopping", "traffic", "verdict", "anyio"}),
     "pipeline": frozenset(
         {
@@ -79,12 +85,16 @@ TABLE: dict[str, frozenset[str]] = {
 ASIDE: dict[str, frozenset[str]] = {
     # a folder is entered by its door; the rooms inside it that others may enter directly, and who
     "ledger.binding": frozenset({"cli"}),
+    "ledger.crew": frozenset({"cli"}),
+    "ledger.fleet": frozenset({"cli", "fleet"}),
     "ledger.keeping": frozenset({"cli"}),
     "ledger.lock": frozenset({"cli"}),
     "ledger.opening": frozenset({"cli"}),
+    "ledger.postgres": frozenset({"cli"}),
     "ledger.pruning": frozenset({"cli"}),
+    "ledger.queue": frozenset({"cli", "fleet"}),
     "ledger.steering": frozenset({"cli", "schedule"}),
-    "ledger.survey": frozenset({"cli", "intake", "pipeline"}),
+    "ledger.survey": frozenset({"cli", "fleet", "intake", "pipeline"}),
     "ledger.tables": frozenset({"cli"}),
     "ledger.view": frozenset({"cli", "rejects"}),
 }

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from math import inf
 from pathlib import Path
@@ -174,8 +174,8 @@ def test_a_run_ends_before_an_order_or_after_it_but_not_in_between(
     desk.ledger._connection.execute("PRAGMA busy_timeout = 0")
     look = steering._steered
 
-    def look_and_end(connection: Connection, path: Path, holder: str) -> int:
-        number = look(connection, path, holder)
+    def look_and_end(connection: Connection, path: Path, holders: Sequence[str]) -> list[int]:
+        number = look(connection, path, holders)
         with pytest.raises(LedgerError, match="database is locked"):
             desk.ledger.end_run(0, "finished", "{}")
         return number
@@ -184,11 +184,11 @@ def test_a_run_ends_before_an_order_or_after_it_but_not_in_between(
     assert give_order(place.path, "pause", None, "ann@desk") == desk.run
     monkeypatch.undo()
 
-    def ask_and_end(_: Path) -> str:
+    def ask_and_end(_: Path) -> list[str]:
         desk.ledger.end_run(0, "finished", "{}")
-        return ME
+        return [ME]
 
-    monkeypatch.setattr(steering, "holder_of", ask_and_end)
+    monkeypatch.setattr(steering, "holders_of", ask_and_end)
     with pytest.raises(LedgerRefusedError, match="no run is at work on this ledger yet, or any more"):
         give_order(place.path, "drain", None, "ann@desk")
     assert [command for _, command, *_ in recorded(place.path)] == ["pause"]

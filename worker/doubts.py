@@ -10,8 +10,8 @@ from typing import assert_never
 import anyio
 from anyio.abc import TaskGroup
 
-from worker.journal import Journal
-from worker.ledger import Ledger, Look, Reopen
+from worker.journal import Records
+from worker.ledger import Look, Reopen, Shelf
 from worker.model import Cause, Created, Exit, Failed, InDoubt, Row, Settlement, Tally
 from worker.reconcile import Adopted, Conclusion, Doubt, Later, NotCreated, Reconciler, Undecided
 from worker.recorder import Observer, Recorder
@@ -32,8 +32,8 @@ class Doubts:
     def __init__(
         self,
         *,
-        ledger: Ledger,
-        journal: Journal,
+        ledger: Shelf,
+        journal: Records,
         queue: RowQueue,
         reconciler: Reconciler,
         recorder: Recorder,

@@ -7,6 +7,7 @@ nobody settles.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -16,7 +17,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from worker.errors import LedgerError
-from worker.ledger import Asked, Baseline, Entry, Intent, Known, Ledger, Settle
+from worker.ledger import FENCED, Asked, Baseline, Entry, Fence, Fenced, Intent, Known, Ledger, Settle
 from worker.model import Settlement
 
 T = TypeVar("T")
@@ -50,7 +51,38 @@ class _Group:
                 asker.set_result(None)
 
 
-class Journal:
+class Records(ABC):
+    """What records are asked for by."""
+
+    async def intend(self, intent: Intent, baseline: Baseline | None = None) -> int | Known | Asked:
+        """Record that a row is about to be sent, after its channel's baseline if there is one to record.
+
+        Returns its number, what the ledger holds that forbids it, or what has to come first.
+        """
+        answer = await self.write(*([baseline] if baseline else []), intent)
+        if answer is None:
+            raise LedgerError("an intent was not answered")
+        return answer
+
+    async def settle(self, number: int, settlement: Settlement) -> None:
+        """Record what became of a row. number: as `intend` returned it."""
+        await self.write(Settle(number, settlement))
+
+    async def note(self, entries: Sequence[Entry]) -> None:
+        """Record what asks for no answer, all of it in one commit."""
+        if entries:
+            await self.write(*entries)
+
+    @abstractmethod
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run a method of the ledger between two commits, in the writer's thread. Raises LedgerError if that hangs."""
+
+    @abstractmethod
+    async def write(self, *entries: Entry) -> int | Known | Asked | None:
+        """Return the answer to the last entry once all of them are on the disk."""
+
+
+class Journal(Records):
     """The only writer of a ledger while a run goes on. Use it as an async context manager."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -80,33 +112,12 @@ class Journal:
             return None
         return await self._tasks.__aexit__(kind, error, trace)
 
-    async def intend(self, intent: Intent, baseline: Baseline | None = None) -> int | Known | Asked:
-        """Record that a row is about to be sent, after its channel's baseline if there is one to record.
-
-        Returns its number, what the ledger holds that forbids it, or what has to come first.
-        """
-        answer = await self._write(*([baseline] if baseline else []), intent)
-        if answer is None:
-            raise LedgerError("an intent was not answered")
-        return answer
-
-    async def settle(self, number: int, settlement: Settlement) -> None:
-        """Record what became of a row. number: as `intend` returned it."""
-        await self._write(Settle(number, settlement))
-
-    async def note(self, entries: Sequence[Entry]) -> None:
-        """Record what asks for no answer, all of it in one commit."""
-        if entries:
-            await self._write(*entries)
-
     async def call(self, function: Callable[[], T]) -> T:
-        """Run a method of the ledger between two commits, in the writer's thread. Raises LedgerError if that hangs."""
         if self._dead:
             raise LedgerError(self._dead)
         return await anyio.to_thread.run_sync(function, limiter=self._thread)
 
-    async def _write(self, *entries: Entry) -> int | Known | Asked | None:
-        """Return the answer to the last entry once all of them are on the disk."""
+    async def write(self, *entries: Entry) -> int | Known | Asked | None:
         if self._ended:
             raise LedgerError("the journal is closed: nothing more can be recorded")
         group = self._group
@@ -153,3 +164,20 @@ class Journal:
             group.error = exc
         self.commits += 1
         group.end()
+
+
+class FencedJournal(Records):
+    """Records for one chunk in a journal of several: each has its fence. Raises LedgerError once that is gone."""
+
+    def __init__(self, journal: Journal, fence: Fence) -> None:
+        self._journal = journal
+        self._fence = fence
+
+    async def call(self, function: Callable[[], T]) -> T:
+        return await self._journal.call(function)
+
+    async def write(self, *entries: Entry) -> int | Known | Asked | None:
+        answer = await self._journal.write(*(Fenced(entry, self._fence) for entry in entries))
+        if answer is FENCED:
+            raise LedgerError("another worker has taken this chunk over: nothing more of it is recorded here")
+        return answer

@@ -13,8 +13,8 @@ import anyio
 
 from worker.doubts import Doubts
 from worker.errors import LedgerError, SourceError
-from worker.journal import Journal
-from worker.ledger import BASELINE_FIRST, Asked, Baseline, Intent, Ledger, Why
+from worker.journal import Records
+from worker.ledger import BASELINE_FIRST, Asked, Baseline, Intent, Shelf, Why
 from worker.ledger.survey import Surveyed
 from worker.model import (
     Cause,
@@ -70,8 +70,8 @@ class Pipeline:
     def __init__(
         self,
         *,
-        ledger: Ledger,
-        journal: Journal,
+        ledger: Shelf,
+        journal: Records,
         queue: RowQueue,
         submitter: Submitter,
         reconciler: Reconciler,

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from worker.journal import Journal
+from worker.journal import Records
 from worker.ledger import Asked, Baseline, Entry, Intent, Known, Standing, standing_of
 from worker.model import Cause, InDoubt, Retry, Row, Settlement, Tally
 
@@ -41,7 +41,7 @@ class Recorder:
     Every method raises LedgerError when the ledger does not take the record.
     """
 
-    def __init__(self, journal: Journal, tally: Tally, observer: Observer) -> None:
+    def __init__(self, journal: Records, tally: Tally, observer: Observer) -> None:
         self._journal = journal
         self._tally = tally
         self._observer = observer

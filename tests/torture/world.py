@@ -61,7 +61,7 @@ class World:
 
     def __init__(self, scale: Scale, seed: int) -> None:
         self.scale = scale
-        self.dice = random.Random(seed)  # noqa: S311 - chance, not secrets
+        self.dice = random.Random(seed)
         self.wanted = [self._want(number) for number in range(scale.rows)]
         self.dice.shuffle(self.wanted)
         self.emulator = Emulator(self._behaviour(), seed=seed)

@@ -26,7 +26,7 @@ from worker.credentials import Credentials, read_credentials
 from worker.errors import ConfigError, LedgerError, LedgerRefusedError
 from worker.ledger.binding import compare
 from worker.ledger.lock import refuse_network
-from worker.ledger.opening import exists, holder_of
+from worker.ledger.opening import exists, holders_of
 from worker.ledger.view import View
 from worker.model import Answer, Exit, Failed, Halt, NotSent, Rejected, Reply, Retry
 from worker.place import Place
@@ -128,7 +128,7 @@ def _ledger(config: Config, credentials: Credentials | None) -> Iterator[Check]:
             wanted = binding_of(config, credentials, ()).fields()
             wanted = {field: wanted[field] for field in ("target", "account") if field in wanted}
             compare(known, wanted, created, accept_target=False, accept_new_keys=True)
-        holder = holder_of(path)
+        holder = ", ".join(holders_of(path))
     except LedgerRefusedError as exc:
         if exists(path):
             yield Check(Grade.FAIL, "ledger", " ".join(str(exc).split()))

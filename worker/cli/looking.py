@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from worker.cli.forecasting import forecast
@@ -14,14 +15,18 @@ from worker.cli.telling import placed, shown, tell
 from worker.cluster import Cluster
 from worker.config import Settings
 from worker.ledger import Sample
-from worker.ledger.opening import holder_of
+from worker.ledger.opening import holders_of
 from worker.ledger.view import Run, View
-from worker.place import Place
+from worker.place import Place, Server
 from worker.report import duration, group_lines, printable
 from worker.state import Exit, State
 
+if TYPE_CHECKING:
+    from worker.ledger.crew import Fleet
+
 _BAD = ("rejected", "parked", "failed", "errored")
 _HEAD = ("RUN", "COMMAND", "STARTED", "ENDED", "REQUESTS", "CREATED", "BAD", "DOUBT", "RATE", "EXIT")
+_SILENT_SECONDS = 5
 _LEFT = 4
 """The first columns are text and stand at the left."""
 
@@ -38,6 +43,7 @@ class _Standing:
     run: Run | None
     holder: str | None
     sample: tuple[int, Sample] | None
+    fleet: "Fleet | None" = None
 
     @property
     def at_work(self) -> bool:
@@ -58,13 +64,41 @@ def show_status(config: Path | None, ledger: Place | None, *, quiet: bool, json_
     with View(path) as view:
         run = view.last_run()
         sample = view.last_sample(run.number) if run else None
-        standing = _Standing(path, view.counts(), run, holder_of(path), sample)
+        holder = ", ".join(holders_of(path)) or None
+        standing = _Standing(path, view.counts(), run, holder, sample, _fleet(path))
         groups = placed(view.clusters())
     if json_wanted:
         tell(json.dumps(_as_object(standing)))
     elif not quiet or groups:
         tell(printable(_as_text(standing, groups, found.settings)))
     return Exit.DONE
+
+
+def _fleet(place: Place) -> "Fleet | None":
+    if not isinstance(place, Server):
+        return None
+    from worker.ledger.crew import look_at_fleet
+
+    return look_at_fleet(place)
+
+
+def _fleet_as_object(fleet: "Fleet") -> dict[str, object]:
+    return fleet._asdict() | {"hosts": [host._asdict() for host in fleet.hosts]}
+
+
+def _fleet_lines(fleet: "Fleet") -> list[str]:
+    lines = [f"queue        {fleet.queued:>11,} rows: {fleet.taken} chunks being sent, {fleet.waiting} waiting"]
+    if fleet.left:
+        lines.append(f"  {fleet.left:,} of them wait for the next enqueue: their channel had a row in doubt, say")
+    if not fleet.hosts:
+        lines.append("no worker is at work: flex-import worker, on as many hosts as you like")
+    for one in fleet.hosts:
+        sample = one.sample
+        rate = f"{sample.get('requests', 0):,} requests, {sample.get('in_flight', 0)} in flight"
+        lines.append(f"  {one.host}, process {one.pid} (run {one.run}): {one.chunks} chunks, {rate}")
+        if one.silent_seconds > _SILENT_SECONDS:
+            lines.append(f"    not heard of for {one.silent_seconds:.0f} s: its chunks go to others")
+    return lines
 
 
 def _as_object(standing: _Standing) -> dict[str, object]:
@@ -74,6 +108,7 @@ def _as_object(standing: _Standing) -> dict[str, object]:
         **{state.value: standing.counts.get(state, 0) for state in State},
         "last_run": None if run is None else _run_as_object(run),
         "at_work": standing.holder if standing.at_work else None,
+        "fleet": standing.fleet and _fleet_as_object(standing.fleet),
     }
 
 
@@ -87,7 +122,10 @@ def _as_text(standing: _Standing, groups: Sequence[Cluster], settings: Settings)
             lines.append(f"  {state.value.replace('_', ' '):<12}{counts[state]:>11,}{note}")
     if not counts:
         lines.append("  no rows yet")
-    lines += _run_lines(standing, settings)
+    if standing.fleet and (standing.fleet.queued or standing.fleet.hosts):
+        lines += _fleet_lines(standing.fleet)
+    else:
+        lines += _run_lines(standing, settings)
     if groups:
         lines += ["", *group_lines(groups)]
     return "\n".join(lines)

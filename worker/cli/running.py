@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from worker.ledger.steering import Order, Orders
 from worker.ledger.survey import Survey
 from worker.ledger.tables import Tables
 from worker.ledger.view import View
+from worker.limiter import Limiter
 from worker.logs import LogObserver
 from worker.metrics import Metrics, Reading
 from worker.model import Cause, Change, Exit, State, Tally
@@ -44,7 +45,7 @@ from worker.schedule import Hours, Schedule
 from worker.screen import Moment, News, as_line, show
 from worker.stopping import Stop, Task, Thresholds, conduct, heed_requests
 from worker.submit import Submitter
-from worker.traffic import Traffic
+from worker.traffic import Pace, Traffic
 
 _DAY_SECONDS = 86_400
 
@@ -85,12 +86,12 @@ async def run_job(job: Job, api: Api) -> Account:
                 if days := job.config.settings.ledger.keep_payload_days:
                     with ledger.transaction() as connection:
                         forget_records(connection, round((time.time() - days * _DAY_SECONDS) * 1000))
-                return await _Run(job, api, ledger, Tally(input_rows), metrics).send(intake)
+                return await Running(job, api, ledger, Tally(input_rows), metrics).send(intake)
             finally:
                 ledger.close()
 
 
-class _Run:
+class Running:
     """One run on an open ledger."""
 
     def __init__(self, job: Job, api: Api, ledger: Tables, tally: Tally, metrics: Metrics) -> None:
@@ -111,6 +112,7 @@ class _Run:
             clock=asyncio.get_running_loop().time,
             on_change=self._tell_change,
             on_outage=self._give_up,
+            share=self._share,
         )
         self._orders: Orders | None = None
         self._schedule = Schedule(
@@ -129,6 +131,11 @@ class _Run:
         self._metrics = metrics
         metrics.watch(self._read_off)
 
+    def _share(self, name: str, limiter: Limiter, ceiling: Callable[[], float]) -> Pace:
+        """Return the pace of a lane: of a run that is alone its limiter."""
+        del name, ceiling
+        return limiter
+
     async def send(self, intake: Intake) -> Account:
         """Import, record how it ended, and return the account."""
         self._announce()
@@ -138,47 +145,55 @@ class _Run:
         structlog.get_logger().info("run.finished", **as_json(account))
         return account
 
-    async def _pump(self, intake: Intake) -> None:
-        settings, api = self._settings, self._api
-        reconciler = Reconciler(
-            api,
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(
+            self._api,
             self._traffic,
-            settings.doubt,
+            self._settings.doubt,
             self._stop.draining,
             on_refused=self._observer.lists_refused,
         )
-        with Survey(self._ledger.path, intake.names, hand_on=handed_on(reconciler)) as survey:
-            try:
-                with closing(Orders(self._ledger.path, self._number)) as self._orders:
-                    async with Journal(self._ledger) as journal, api:
-                        await self._drive(self._pipeline(journal, api, reconciler), intake, survey, journal)
-            except* LedgerError as group:
-                self._ledger_broke = True
-                reason = str(next(iter(_leaves(group))))
-                self._stop.drain(Cause(Exit.HALTED, f"halted: {reason}"))
 
-    def _pipeline(self, journal: Journal, api: Api, reconciler: Reconciler) -> Pipeline:
-        stop = self._settings.stop
-        submitter = Submitter(
-            api,
+    def _submitter(self) -> Submitter:
+        return Submitter(
+            self._api,
             self._traffic,
             self._tally,
             self._stop.draining,
             on_retry=self._observer.retry_scheduled,
         )
+
+    @property
+    def _thresholds(self) -> Thresholds:
+        stop = self._settings.stop
+        return Thresholds(stop.max_failures, stop.max_failure_ratio, stop.min_sample)
+
+    async def _pump(self, intake: Intake) -> None:
+        reconciler = self._reconciler()
+        with Survey(self._ledger.path, intake.names, hand_on=handed_on(reconciler)) as survey:
+            try:
+                with closing(Orders(self._ledger.path, self._number)) as self._orders:
+                    async with Journal(self._ledger) as journal, self._api:
+                        await self._drive(self._pipeline(journal, reconciler), intake, survey, journal)
+            except* LedgerError as group:
+                self._ledger_broke = True
+                reason = str(next(iter(leaves(group))))
+                self._stop.drain(Cause(Exit.HALTED, f"halted: {reason}"))
+
+    def _pipeline(self, journal: Journal, reconciler: Reconciler) -> Pipeline:
         return Pipeline(
             ledger=self._ledger,
             journal=journal,
             queue=self._queue,
-            submitter=submitter,
+            submitter=self._submitter(),
             reconciler=reconciler,
             tally=self._tally,
             stop=self._stop,
             observer=self._observer,
             limit=self._job.limit,
             attempts=self._settings.retry.attempts,
-            max_in_doubt=stop.max_in_doubt,
-            thresholds=Thresholds(stop.max_failures, stop.max_failure_ratio, stop.min_sample),
+            max_in_doubt=self._settings.stop.max_in_doubt,
+            thresholds=self._thresholds,
             earlier=self._job.earlier,
             why=self._job.why,
             resend=self._job.resend,
@@ -188,23 +203,22 @@ class _Run:
         async def register(source: SourceFile) -> int:
             return await journal.call(partial(self._ledger.register, source))
 
-        beside: list[Task] = [
-            partial(heed_requests, self._say_where),
-            self._schedule.keep,
-            partial(keep_samples, journal, self._sample),
-            self._metrics.keep,
-        ]
-        if not self._job.silent:
-            beside.append(partial(show, self._look, interactive=sys.stderr.isatty()))
         rows = intake.rows(survey, register)
         await conduct(
             partial(pipeline.run, rows, self._settings.limits.concurrency),
             self._stop,
             grace_seconds=self._settings.stop.grace_seconds,
             on_first=self._say_stopping,
-            beside=beside,
+            beside=[partial(heed_requests, self._say_where), *self._beside(journal)],
         )
         await journal.note([self._sample()])
+
+    def _beside(self, journal: Journal) -> list[Task]:
+        """Return what goes on while rows are sent."""
+        beside: list[Task] = [self._schedule.keep, partial(keep_samples, journal, self._sample), self._metrics.keep]
+        if not self._job.silent:
+            beside.append(partial(show, self._look, interactive=sys.stderr.isatty()))
+        return beside
 
     def _sample(self) -> Sample:
         tally, rate, took = self._tally, self._traffic.creates.rate, self._traffic.latencies.take()
@@ -330,8 +344,9 @@ def _rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _leaves(group: BaseExceptionGroup[LedgerError]) -> list[LedgerError]:
-    leaves: list[LedgerError] = []
+def leaves(group: BaseExceptionGroup[LedgerError]) -> list[LedgerError]:
+    """Return the errors in a group, and in the groups in it."""
+    found: list[LedgerError] = []
     for error in group.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

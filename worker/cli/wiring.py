@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from yarl import URL
 
@@ -18,6 +19,8 @@ from worker.lookup import Lookups, Table
 from worker.payload import CANONICAL_VERSION
 from worker.place import Place
 from worker.rules import Ruled
+
+L = TypeVar("L", bound=Tables)
 
 _COLLECTED = 50_000
 """New objects before they are looked at. Python's own 700 are less than a batch has."""
@@ -50,9 +53,16 @@ class LedgerChoice:
 def obtain_ledger(config: Config, credentials: Credentials, inputs: Sequence[Ruled], choice: LedgerChoice) -> Tables:
     """Open the ledger of this import, or make it when that was asked for; bind it to its target and keys.
 
-    On loopback a missing ledger is made; elsewhere only by `--new-ledger`, or when a person at a terminal says yes.
     Raises LedgerRefusedError and LedgerHeldError with what to do instead.
     """
+    provide_ledger(config, choice)
+    return bound(open_ledger(config.ledger_path), binding_of(config, credentials, inputs), choice)
+
+
+def provide_ledger(config: Config, choice: LedgerChoice) -> None:
+    """See that there is a ledger: on loopback a missing one is made; elsewhere only by `--new-ledger`, or when a person
+    at a terminal says yes. Raises LedgerRefusedError with what to do instead.
+    """  # noqa: D205 - one sentence
     path = config.ledger_path
     loopback = is_loopback(URL(config.settings.api.url).host or "")
     if choice.new:
@@ -65,12 +75,16 @@ def obtain_ledger(config: Config, credentials: Credentials, inputs: Sequence[Rul
         except LedgerRefusedError:
             if not exists(path):  # otherwise another run has made it at this moment, and its lock decides
                 raise
-    ledger = open_ledger(path)
+
+
+def bound(ledger: L, binding: Binding, choice: LedgerChoice | None = None) -> L:
+    """Bind an open ledger, or close it. choice: None for a command that reads no input, so that its target counts."""
     try:
         ledger.bind(
-            binding_of(config, credentials, inputs),
-            accept_target=choice.accept_target,
-            accept_new_keys=choice.accept_new_keys,
+            binding,
+            accept_target=choice is not None and choice.accept_target,
+            accept_new_keys=choice is not None and choice.accept_new_keys,
+            target_only=choice is None,
         )
     except BaseException:
         ledger.close()
@@ -80,14 +94,7 @@ def obtain_ledger(config: Config, credentials: Credentials, inputs: Sequence[Rul
 
 def open_own_ledger(config: Config, credentials: Credentials) -> Tables:
     """Open the ledger for a command that reads no input; it must exist, and be of this target."""
-    ledger = open_ledger(config.ledger_path)
-    try:
-        binding = binding_of(config, credentials, ())
-        ledger.bind(binding, accept_target=False, accept_new_keys=False, target_only=True)
-    except BaseException:
-        ledger.close()
-        raise
-    return ledger
+    return bound(open_ledger(config.ledger_path), binding_of(config, credentials, ()))
 
 
 def binding_of(config: Config, credentials: Credentials, inputs: Sequence[Ruled]) -> Binding:

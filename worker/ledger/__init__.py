@@ -157,16 +157,33 @@ class Free:
     """Closed rows may be sent again once an input has them. `write` answers with how many there were."""
 
 
-Entry = Intent | Settle | Finding | Baseline | Reopen | Look | Decision | Waive | Sample | Thin | Close | Free
+class Fence(NamedTuple):
+    """Who may write for a chunk: the holder of this job, as long as it was taken this often."""
+
+    job: int
+    taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """An entry of a chunk. `write` answers FENCED, and records nothing of it, when another worker has the chunk."""
+
+    entry: "Entry"
+    fence: Fence
+
+
+Entry = Intent | Settle | Finding | Baseline | Reopen | Look | Decision | Waive | Sample | Thin | Close | Free | Fenced
 
 
 class Asked(Enum):
-    """What `write` may ask for instead of recording an intent."""
+    """What `write` may say instead of recording an entry."""
 
     BASELINE_FIRST = "baseline_first"
+    FENCED = "fenced"
 
 
 BASELINE_FIRST = Asked.BASELINE_FIRST
+FENCED = Asked.FENCED
 
 
 class Surroundings(NamedTuple):
@@ -232,7 +249,30 @@ def record_digest(record: str) -> bytes:
     return blake2b(record.rstrip("\r\n").encode(), digest_size=16).digest()
 
 
-class Ledger(Protocol):
+class Shelf(Protocol):
+    """What the rows at hand are asked about while they are sent. Every method raises LedgerError when it cannot be."""
+
+    def surroundings(self, number: int) -> Surroundings:
+        """Return what is known about the channel of a row."""
+        ...
+
+    def stored(self, states: Sequence[State], after: int, limit: int, why: Why | None = None) -> list[Row]:
+        """Return rows of earlier runs in these states from their stored records, by number, from the one after `after`.
+
+        why: only those with this code and reason. Their `number` is set.
+        """
+        ...
+
+    def supersede(self, source: int, through_line: int) -> None:
+        """Retire the earlier findings about an input up to a line that this run has read again."""
+        ...
+
+    def channels_in_doubt(self) -> dict[str, set[str]]:
+        """Return channel → keys of its rows in doubt: nothing more may be sent to it."""
+        ...
+
+
+class Ledger(Shelf, Protocol):
     """The writing side, for one run at a time. Every method raises LedgerError when the ledger cannot be written."""
 
     def start_run(self, command: str) -> int:
@@ -255,27 +295,8 @@ class Ledger(Protocol):
         """
         ...
 
-    def surroundings(self, number: int) -> Surroundings:
-        """Return what is known about the channel of a row."""
-        ...
-
-    def stored(self, states: Sequence[State], after: int, limit: int, why: Why | None = None) -> list[Row]:
-        """Return rows of earlier runs in these states from their stored records, by number, from the one after `after`.
-
-        why: only those with this code and reason. Their `number` is set.
-        """
-        ...
-
-    def supersede(self, source: int, through_line: int) -> None:
-        """Retire the earlier findings about an input up to a line that this run has read again."""
-        ...
-
     def settled_by_run(self) -> dict[State, int]:
         """Return how many rows this run brought to each state, counted in the ledger itself."""
-        ...
-
-    def channels_in_doubt(self) -> dict[str, set[str]]:
-        """Return channel → keys of its rows in doubt: nothing more may be sent to it."""
         ...
 
     def close(self) -> None:

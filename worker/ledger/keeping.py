@@ -11,7 +11,7 @@ from worker.errors import LedgerError, LedgerRefusedError
 from worker.ledger.connection import Connection, SqliteConnection
 from worker.ledger.file import sync_folder
 from worker.ledger.moving import move
-from worker.ledger.opening import create_ledger, footprint, holder_of, open_beside, open_ledger, open_readonly
+from worker.ledger.opening import create_ledger, footprint, holders_of, open_beside, open_ledger, open_readonly
 from worker.ledger.schema import keep_copy
 from worker.ledger.transaction import guarded
 from worker.place import Place
@@ -51,7 +51,18 @@ def describe(place: Place) -> Info:
             binding = dict(connection.execute("SELECT field, value FROM binding ORDER BY field").fetchall())
         except sqlite3.Error as exc:
             raise LedgerError(f"{place}: the ledger cannot be read: {exc}") from exc
-    return Info(*footprint(place), binding, rows, records, runs, first, last, inputs, channels, holder_of(place))
+    return Info(
+        *footprint(place),
+        binding,
+        rows,
+        records,
+        runs,
+        first,
+        last,
+        inputs,
+        channels,
+        ", ".join(holders_of(place)) or None,
+    )
 
 
 def back_up(place: Place, copy: Path) -> int:

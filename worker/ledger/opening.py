@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.errors import ConfigError
 from worker.ledger import file
-from worker.ledger.lock import holder_of as holder_of_file
+from worker.ledger.lock import holder_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -58,9 +59,16 @@ def exists(place: Place) -> bool:
     return place.exists() if isinstance(place, Path) else _postgres().exists(place)
 
 
-def holder_of(place: Place) -> str | None:
-    """Return who works on a ledger, as `process 4711`, or None. Raises LedgerError when it cannot be asked."""
-    return holder_of_file(place.resolve()) if isinstance(place, Path) else _postgres().holder_of(place)
+def holders_of(place: Place) -> list[str]:
+    """Return who works on a ledger, as `process 4711`; in a database there may be several, as `process 4711 on host`.
+
+    Raises LedgerError when it cannot be asked.
+    """
+    if isinstance(place, Path):
+        holder = holder_of(place.resolve())
+        return [] if holder is None else [holder]
+    found: list[str] = _postgres().holders_of(place)
+    return found
 
 
 def footprint(place: Place) -> tuple[int, int]:
@@ -76,14 +84,14 @@ def shrink(place: Place) -> None:
         _postgres().shrink(place)
 
 
+def require_driver(what: str = "ledger.path: a ledger in PostgreSQL") -> None:
+    """Raise ConfigError when the packages for a database are not installed. what: needs them."""
+    if not all(map(find_spec, ("psycopg", "procrastinate"))):
+        raise ConfigError(f'{what} needs the extra "fleet", which is not installed: pip install "flex-import[fleet]"')
+
+
 def _postgres() -> Any:
-    try:
-        from worker.ledger import postgres  # noqa: PLC0415 - who keeps a ledger in a file needs no driver
-    except ModuleNotFoundError as exc:
-        if exc.name not in {"psycopg", "psycopg_binary"}:
-            raise
-        raise ConfigError(
-            'ledger.path: a ledger in PostgreSQL needs the extra "fleet", which is not installed: '
-            'pip install "flex-import[fleet]"'
-        ) from None
+    require_driver()
+    from worker.ledger import postgres  # noqa: PLC0415 - who keeps a ledger in a file needs no driver
+
     return postgres

@@ -4,7 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -155,7 +155,9 @@ class PostgresConnection:
         return None if record is None else record.encode()
 
     def close(self) -> None:
-        """Give it back."""
+        """Give it back, and its locks at once: the server ends a session some time after its client is gone."""
+        with suppress(psycopg.Error):
+            self._connection.execute("SELECT pg_advisory_unlock_all()")
         self._connection.close()
 
 

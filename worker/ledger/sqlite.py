@@ -21,7 +21,7 @@ class SqliteLedger(Tables):
         self._lock = lock
         self._identity = Identity(path)
         self._checked_at = 0.0
-        self._settle_crashed()
+        self.settle_crashed()
 
     def _check(self, *, soon: bool = False) -> None:
         if soon or time.monotonic() - self._checked_at > _IDENTITY_SECONDS:

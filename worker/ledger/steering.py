@@ -5,6 +5,7 @@ An order is for one run and ends with it. What it means is the run's affair.
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
@@ -12,15 +13,15 @@ from typing import Literal, NamedTuple, Self
 from worker.errors import LedgerError, LedgerRefusedError
 from worker.ledger.connection import Connection
 from worker.ledger.lock import UNNAMED
-from worker.ledger.opening import holder_of, open_beside, open_readonly
+from worker.ledger.opening import holders_of, open_beside, open_readonly
 from worker.place import Place
 
 Command = Literal["rate", "pause", "resume", "drain"]
 
-_STEERED = ("run", "retry", "reconcile", "undo")
+_STEERED = ("run", "retry", "reconcile", "undo", "worker")
 """The commands whose runs look for orders."""
 
-_NEWEST = "SELECT id, command, pid, host, ended_at FROM runs ORDER BY id DESC LIMIT 1"
+_UNENDED = "SELECT id, command, pid, host FROM runs WHERE ended_at IS NULL ORDER BY id DESC LIMIT 100"
 _ORDER = "INSERT INTO orders (run_id, given_at, given_by, command, rate) VALUES (?, ?, ?, ?, ?)"
 _FURTHER = "SELECT id, command, rate, given_by FROM orders WHERE run_id = ? AND id > ? ORDER BY id"
 
@@ -35,45 +36,55 @@ class Order(NamedTuple):
 
 
 def give_order(path: Place, command: Command, rate: float | None, by: str) -> int:
-    """Write an order to the run that is at work on a ledger, durably; returns the run's number.
+    """Write an order to the run that is at work on a ledger, durably; returns its number. To workers: to each of them.
 
     rate: requests a second at most, for `rate` only. by: who gives it. Raises LedgerRefusedError when there is no such
     run or no ledger of this version, LedgerError when it cannot be written.
     """
     try:
         with closing(open_beside(path)) as connection:
-            holder = holder_of(path)
-            if holder is None:
+            holders = holders_of(path)
+            if not holders:
                 raise LedgerRefusedError(
                     f"{path}: no run is at work on this ledger, so there is none to steer; flex-import status shows "
                     "where it stands"
                 )
             connection.begin()
             connection.hold("runs")  # from here on the run cannot end before the order is in
-            run = _steered(connection, path, holder)
+            runs = _steered(connection, path, holders)
             by = by.encode("utf-8", "replace").decode()  # a name may come from an environment that is no text
-            connection.execute(_ORDER, (run, time.time_ns() // 1_000_000, by, command, rate))
+            for run in runs:
+                connection.execute(_ORDER, (run, time.time_ns() // 1_000_000, by, command, rate))
             connection.commit()
-            return run
+            return runs[0]
     except sqlite3.Error as exc:
         raise LedgerError(f"{path}: the order could not be written: {exc}; give it again") from exc
 
 
-def _steered(connection: Connection, path: Place, holder: str) -> int:
-    found = connection.execute(_NEWEST).fetchone()
-    number, command, pid, host, ended_at = found or (0, "", 0, "", 0)
+def _steered(connection: Connection, path: Place, holders: Sequence[str]) -> list[int]:
+    """Return the runs at work, the newest first: of one process in a file, of several where workers share a ledger."""
+    newest, *_ = connection.execute("SELECT max(id) FROM runs").fetchone()
+    found = connection.execute(_UNENDED).fetchall()
+    at_work = [(run, command) for run, command, pid, host in found if _works(holders, pid, host)]
+    alone = len(holders) == 1
     # who holds the lock opens or closes the ledger when the newest run is over, or is a crashed one of another process
-    far = " on " in holder and f"process {pid} on {host}".startswith(holder)  # a database cuts off long names
-    if ended_at is not None or not (far or holder in {f"process {pid}", UNNAMED}):
+    if not at_work or (alone and at_work[0][0] != newest):
         raise LedgerRefusedError(
-            f"{path}: no run is at work on this ledger yet, or any more: {holder} has only just opened it, or is about "
-            "to close it; try again in a moment"
+            f"{path}: no run is at work on this ledger yet, or any more: {holders[0]} has only just opened it, or is "
+            "about to close it; try again in a moment"
         )
-    if command not in _STEERED:
+    steered = [run for run, command in at_work if command in _STEERED]
+    if not steered:
+        run, command = at_work[0]
         raise LedgerRefusedError(
-            f"{path}: run {number} ({command}) cannot be steered, only {', '.join(_STEERED)}; it soon ends by itself"
+            f"{path}: run {run} ({command}) cannot be steered, only {', '.join(_STEERED)}; it soon ends by itself"
         )
-    return int(number)
+    return steered[:1] if alone else steered
+
+
+def _works(holders: Sequence[str], pid: int, host: str) -> bool:
+    far = f"process {pid} on {host}"  # a database cuts off long names
+    return any(one in {f"process {pid}", UNNAMED} or (" on " in one and far.startswith(one)) for one in holders)
 
 
 class Orders:

@@ -20,6 +20,7 @@ from worker.ledger import (
     Close,
     Decision,
     Entry,
+    Fenced,
     Finding,
     Free,
     Intent,
@@ -77,7 +78,7 @@ class Tables(ABC):
         self._channels: dict[tuple[str, str], int] = {}
         self.crashed = 0
 
-    def _settle_crashed(self) -> None:
+    def settle_crashed(self) -> None:
         """Rows that an earlier run left as started may exist: they are in doubt. Only the lock's holder may say so."""
         with guarded(self._connection, self.path):
             self.crashed = self._connection.execute(statement.CRASHED, (milliseconds(),)).rowcount
@@ -157,6 +158,8 @@ class Tables(ABC):
                 self._settle(number, settlement, now)
             case Finding():
                 self._find(entry)
+            case Fenced(inner):  # who is alone needs no fence
+                return self._enter(inner, now)
             case _:
                 return self._enter_rare(entry, now)
         return None

@@ -9,6 +9,16 @@ is last, so that nothing bunches after it.
 
 from worker.traffic.departure import LaneDeparture, Patience
 from worker.traffic.gate import WithdrawnError
-from worker.traffic.lane import CONCURRENCY_CODE, Lane, Permit, Refusal, Traffic
+from worker.traffic.lane import CONCURRENCY_CODE, Lane, Pace, Permit, Refusal, Traffic
 
-__all__ = ["CONCURRENCY_CODE", "Lane", "LaneDeparture", "Patience", "Permit", "Refusal", "Traffic", "WithdrawnError"]
+__all__ = [
+    "CONCURRENCY_CODE",
+    "Lane",
+    "LaneDeparture",
+    "Pace",
+    "Patience",
+    "Permit",
+    "Refusal",
+    "Traffic",
+    "WithdrawnError",
+]

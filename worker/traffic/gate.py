@@ -41,17 +41,21 @@ class Gate:
         self._held_at = 0.0
         self._held_seconds = 0.0
         self._changed = anyio.Event()
+        self.lease: Callable[[], bool] = lambda: True
+        """Whether this process may still send at all: another one may take its place when it is not heard of."""
 
     @property
     def is_held(self) -> bool:
         """Whether nothing may leave now, whatever the limits."""
-        return bool(self._holds) or self._wall() >= self._closes_at
+        return bool(self._holds) or self._wall() >= self._closes_at or not self.lease()
 
     @property
     def held_by(self) -> str:
         """What keeps requests from leaving, in words; nothing if nothing does."""
         if self._holds:
             return ", ".join(sorted(self._holds))
+        if not self.lease():
+            return "no contact with the ledger's database"
         return f"the service is down: {self.breaker.reason}" if self.breaker.is_open else ""
 
     def hold(self, reason: str) -> None:

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 
@@ -49,8 +50,34 @@ class Permit:
         return self.left_at > -math.inf
 
 
+class Pace(Protocol):
+    """Who may send in a lane, and when: a `Limiter`, or one that asks others, too."""
+
+    rate: float
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Let nothing leave for so long."""
+        ...
+
+    def acquire_nowait(self) -> bool:
+        """Tell whether one request may be sent now."""
+        ...
+
+    async def acquire(self) -> None:
+        """Return when one request may be sent."""
+        ...
+
+
 class Traffic(Gate):
-    """The traffic of a run. Its parameters are those of `Gate`; jitter(least, most) spreads the waits."""
+    """The traffic of a run. Its parameters are those of `Gate`; jitter(least, most) spreads the waits.
+
+    share(name, limiter, ceiling) makes the pace of a lane of its limiter.
+    """
 
     def __init__(
         self,
@@ -64,6 +91,7 @@ class Traffic(Gate):
         clock: Callable[[], float] = anyio.current_time,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[float, float], float] = random.uniform,
+        share: Callable[[str, Limiter, Callable[[], float]], Pace] = lambda _name, limiter, _ceiling: limiter,
     ) -> None:
         super().__init__(
             draining,
@@ -75,6 +103,7 @@ class Traffic(Gate):
         )
         self.retry = retry
         self.jitter = jitter
+        self.share = share
         self.adaptive = limits.adaptive
         self.quota = RetryQuota()
         self.slots = anyio.CapacityLimiter(limits.concurrency)
@@ -120,7 +149,7 @@ class Lane:
         self._configured = rate
         self._feeds_breaker = feeds_breaker
         self._finder = RateFinder(rate, floor)
-        self._limiter = Limiter(rate, clock=traffic.clock)
+        self._limiter = traffic.share(name, Limiter(rate, clock=traffic.clock), lambda: self.ceiling)
         self._refused_at = -math.inf
         self._streak = 0
 

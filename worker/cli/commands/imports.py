@@ -191,3 +191,64 @@ def retry(
         return free_closed_rows(settings, cluster)
     states, why = to_send_again(settings, state, cluster)
     return work_on_ledger("retry", settings, states, window, why=why, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=IMPORT)
+def enqueue(
+    files: Files,
+    /,
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    profile: ProfileName = None,
+    strict: Strict = False,
+    base_url: BaseUrl = None,
+    new_ledger: Annotated[bool, flag("Make the ledger; refused when there is one.")] = False,
+    yes: Yes = False,
+    accept_target: Annotated[bool, flag("Go on although the ledger belongs to another target.")] = False,
+    accept_new_keys: Annotated[bool, flag("Go on although rows get other keys than before.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Queue every row that the ledger does not have yet, for workers on several hosts. Run it again to go on.
+
+    Example: flex-import enqueue export.csv --ledger postgresql://db.internal/imports
+    """
+    from worker.ledger.opening import require_driver
+
+    require_driver("the command enqueue")
+    from worker.cli.enqueueing import enqueue_files
+    from worker.cli.loading import configure
+    from worker.cli.wiring import LedgerChoice
+
+    settings = configure(config, ledger, {"api": {"base_url": base_url}, "source": {"strict": strict or None}})
+    choice = LedgerChoice(new_ledger, yes, accept_target, accept_new_keys)
+    return enqueue_files(typed(files), settings, choice, profile=profile, quiet=quiet, json_wanted=json)
+
+
+@app.command(group=IMPORT)
+def worker(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    rate: Rate = None,
+    concurrency: Concurrency = None,
+    base_url: BaseUrl = None,
+    window: Window = ANY_TIME,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Send what was queued, beside any number of other workers, until told to stop (SIGTERM, control drain).
+
+    Example: flex-import worker --ledger postgresql://db.internal/imports
+    """
+    from worker.ledger.opening import require_driver
+
+    require_driver("the command worker")
+    from worker.cli.loading import configure
+    from worker.cli.windowing import hours_of
+    from worker.cli.working import attend
+
+    limits = {"rate_per_second": rate, "concurrency": concurrency}
+    settings = configure(config, ledger, {"limits": limits, "api": {"base_url": base_url}})
+    return attend(settings, hours_of(settings.settings.limits, window), quiet=quiet, json_wanted=json)

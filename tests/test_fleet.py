@@ -1,0 +1,301 @@
+"""Several workers on one ledger: a small ordeal each time, and what only a fleet can get wrong."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.ledger_contract import OUTCOMES, SOURCE
+from tests.ledger_contract import Desk as Bench
+from tests.postgres import Postgres
+from tests.samples_of import row, sid
+from tests.torture.fleet import Fleet, Scale, kill, nothing, undergo
+from worker.errors import ConfigError, LedgerHeldError
+from worker.ledger import FENCED, Fence, Fenced, Intent, Known, Settle, opening
+from worker.ledger.crew import look_at_fleet
+from worker.ledger.fleet import FleetLedger
+from worker.ledger.postgres import create_ledger, open_ledger, open_together
+from worker.ledger.queue import CHUNK_ROWS, Desk, Filling, Pacer, partition_of, set_up
+from worker.model import Failed, Row, Settlement, State
+from worker.place import Server
+
+
+@pytest.fixture
+def place(server: Postgres) -> Server:
+    """Return a schema with a ledger and a queue."""
+    found = server.new_schema()
+    create_ledger(found)
+    set_up(found)
+    return found
+
+
+@pytest.fixture
+def ledger(place: Server) -> Iterator[FleetLedger]:
+    """Return a ledger that is open for several, with a run and an input."""
+    with closing(open_together(place)) as opened:
+        opened.start_run("worker")
+        opened.register(SOURCE)
+        yield opened
+
+
+@pytest.fixture
+def desk(place: Server, ledger: FleetLedger) -> Iterator[Desk]:
+    """Return the desk of a worker, whose run is the ledger's."""
+    assert ledger.path == place
+    with closing(Desk(place)) as opened:
+        opened.join(1)
+        yield opened
+
+
+def rows(count: int, channel: int = 0) -> list[Row]:
+    """Return rows of one channel."""
+    return [row(number, channel)._replace(source=1) for number in range(count)]
+
+
+def fill(place: Server, wanted: list[Row]) -> Filling:
+    """Queue rows, and hand them out."""
+    with closing(Filling(place)) as filling:
+        filling.resume()
+        filling.put(wanted)
+        filling.finish()
+        return filling
+
+
+# ---- the queue ------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_queued_once_and_handed_out_in_their_order(place: Server, ledger: FleetLedger, desk: Desk) -> None:
+    """A chunk is full at some hundreds of rows; one of a partition is out at a time, the first one first."""
+    wanted = rows(2 * CHUNK_ROWS + 10)
+    first = fill(place, wanted)
+    assert (first.queued, first.known, first.chunks) == (len(wanted), 0, 3)
+    again = fill(place, wanted)
+    assert (again.queued, again.known, again.chunks) == (0, len(wanted), 0)
+    taken = desk.take()
+    assert taken is not None
+    assert desk.take() is None
+    found = [one.row for one in ledger.queued(taken.chunk, 0, 1000)]
+    assert found == wanted[: len(found)]
+    assert desk.finish(taken)
+    later = desk.take()
+    assert later is not None
+    assert later.chunk > taken.chunk
+
+
+def test_what_an_enqueue_left_open_is_handed_out_by_the_next(place: Server, desk: Desk) -> None:
+    """Rows whose chunk has no job are not lost: a crash between them, or a chunk that ended with rows in it."""
+    with closing(Filling(place)) as filling:
+        filling.put(rows(5))
+    assert desk.take() is None
+    assert fill(place, []).chunks == 1
+    taken = desk.take()
+    assert taken is not None
+    assert desk.finish(taken)
+    assert desk.take() is None
+    found = look_at_fleet(place)
+    assert found is not None
+    assert found[:4] == (5, 0, 0, 5)
+    assert fill(place, []).chunks == 1
+    assert desk.take() is not None
+
+
+def test_rows_that_failed_are_queued_once_more(place: Server, ledger: FleetLedger) -> None:
+    """From their stored records, whatever file is read."""
+    wanted, *_ = rows(1)
+    [number] = ledger.write([Intent(wanted)])
+    assert isinstance(number, int)
+    ledger.write([Settle(number, Settlement(wanted.key, OUTCOMES[4]))])
+    assert fill(place, []).queued == 1
+    assert fill(place, []).queued == 0
+
+
+def test_one_enqueue_at_a_time(place: Server) -> None:
+    """Two would fill each other's chunks."""
+    with closing(Filling(place)), pytest.raises(LedgerHeldError, match="another enqueue"):
+        Filling(place)
+    Filling(place).close()
+
+
+def test_rows_of_a_channel_are_in_one_partition() -> None:
+    """Whatever process asks."""
+    assert [partition_of(sid("UO", number)) for number in range(4)] == [102, 99, 131, 14]
+
+
+# ---- fences ---------------------------------------------------------------------------------------------------------
+
+
+def test_who_lost_a_chunk_records_nothing_more_for_it(place: Server, ledger: FleetLedger, desk: Desk) -> None:
+    """Neither an intent, so that nothing is sent, nor an outcome: its rows are somebody else's."""
+    wanted = rows(3)
+    fill(place, wanted)
+    taken = desk.take()
+    assert taken is not None
+    number, other = ledger.write([Fenced(Intent(wanted[0]), taken.fence), Fenced(Intent(wanted[1]), taken.fence)])
+    assert isinstance(number, int)
+    assert isinstance(other, int)
+    assert ledger.write([Fenced(Settle(other, Settlement(wanted[1].key, OUTCOMES[0])), taken.fence)]) == [None]
+    assert desk.give_back(taken)
+    late = Fenced(Settle(number, Settlement(wanted[0].key, OUTCOMES[0])), taken.fence)
+    group = [late, Fenced(Intent(wanted[2]), taken.fence)]
+    assert ledger.write([*group, Intent(row(50)._replace(source=1))])[:2] == [FENCED, FENCED]
+    assert not desk.give_back(taken)
+    assert not desk.finish(taken)
+    again = desk.take()
+    assert again is not None
+    assert again.fence == Fence(taken.fence.job, taken.fence.taken + 1)
+    ledger.take_over(again.chunk)
+    assert [one.key for one in ledger.doubts(again.chunk, 0, 10)] == [wanted[0].key]
+    assert ledger.held(again.chunk) == {wanted[0].channel_sid: {wanted[0].key}}
+    assert [one.row.key for one in ledger.queued(again.chunk, 0, 10)] == [wanted[0].key, wanted[2].key]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "left"),
+    [*((one, 0) for one in OUTCOMES[:5]), (OUTCOMES[5], 1), (Failed("not_sent", "was stopped"), 1)],
+    ids=lambda one: getattr(one, "code", type(one).__name__) if not isinstance(one, int) else "",
+)
+def test_a_row_leaves_the_queue_once_it_is_settled(
+    place: Server, ledger: FleetLedger, desk: Desk, outcome: object, left: int
+) -> None:
+    """What is in doubt, or was stopped before it left, is for whoever has the chunk next."""
+    [wanted] = rows(1)
+    fill(place, [wanted])
+    taken = desk.take()
+    assert taken is not None
+    [number] = ledger.write([Fenced(Intent(wanted), taken.fence)])
+    assert isinstance(number, int)
+    ledger.write([Fenced(Settle(number, Settlement(wanted.key, outcome)), taken.fence)])  # type: ignore[arg-type]
+    assert len(ledger.queued(taken.chunk, 0, 10)) == left
+
+
+def test_a_row_that_the_ledger_forbids_leaves_the_queue(place: Server, ledger: FleetLedger, desk: Desk) -> None:
+    """Another way has created it meanwhile."""
+    [wanted] = rows(1)
+    fill(place, [wanted])
+    Bench.bring(_bench(ledger), wanted, OUTCOMES[0])
+    taken = desk.take()
+    assert taken is not None
+    [answer] = ledger.write([Fenced(Intent(wanted), taken.fence)])
+    assert isinstance(answer, Known)
+    assert answer.state is State.CREATED
+    assert ledger.queued(taken.chunk, 0, 10) == []
+
+
+def _bench(ledger: FleetLedger) -> Bench:
+    bench = Bench.__new__(Bench)
+    bench.ledger, bench.source = ledger, 1
+    return bench
+
+
+def test_the_silent_are_relieved_and_know_it(place: Server, ledger: FleetLedger, desk: Desk) -> None:
+    """Their chunks are free at once, and their next sign of life is answered with no."""
+    fill(place, rows(3))
+    taken = desk.take()
+    assert taken is not None
+    with closing(Desk(place)) as other:
+        other.join(ledger.start_run("worker"))
+        assert other.relieve(60.0) == 0
+        assert desk.beat({"requests": 1})
+        time.sleep(0.05)
+        assert other.beat({})
+        assert other.relieve(0.04) == 1
+        assert other.take() is not None
+    assert not desk.beat({})
+    assert not desk.finish(taken)
+
+
+def test_who_leaves_gives_back_what_it_has(place: Server, ledger: FleetLedger, desk: Desk) -> None:
+    """Another worker need not wait until it is missed."""
+    fill(place, rows(3))
+    assert desk.take() is not None
+    desk.leave()
+    desk.join(ledger.start_run("worker"))
+    assert desk.take() is not None
+
+
+def test_slots_of_all_hosts_are_on_one_schedule(place: Server) -> None:
+    """Whoever asks gets what comes after the others', and a pause holds for all."""
+    with closing(Pacer(place)) as one, closing(Pacer(place)) as other:
+        first = one.slots("rate", 1.0, 10)
+        assert first <= 0
+        assert 9 < other.slots("rate", 1.0, 5) <= 10
+        assert 14 < one.slots("rate", 1.0, 1) <= 15
+        assert other.slots("list rate", 1.0, 1) <= 0
+        one.hold("list rate", 30.0)
+        assert 29 < other.slots("list rate", 1.0, 1) <= 30
+
+
+# ---- the ledger of several ------------------------------------------------------------------------------------------
+
+
+def test_workers_share_a_ledger_and_whoever_wants_it_alone_waits(place: Server, ledger: FleetLedger) -> None:
+    """A run would take what they have under way for a crash's."""
+    open_together(place).close()
+    with pytest.raises(LedgerHeldError, match="is working on this ledger"):
+        open_ledger(place)
+    ledger.close()
+    with closing(open_ledger(place)), pytest.raises(LedgerHeldError):
+        open_together(place)
+
+
+def test_without_the_extra_one_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a traceback."""
+    monkeypatch.setattr(opening, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"flex-import\[fleet\]"):
+        opening.require_driver("the command worker")
+
+
+# ---- ordeals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("torment", [nothing, kill], ids=lambda torment: torment.__name__)
+async def test_no_row_is_made_twice_or_lost(tmp_path: Path, torment: object) -> None:
+    """Three workers, a service that breaks connections, and one of them killed now and then."""
+    scale = Scale(rows=900, channels=60, rate=100, minutes=2)
+    passed = await undergo("small", torment, scale, tmp_path)  # type: ignore[arg-type]
+    assert passed.problems == []
+    assert (passed.made, passed.blows > 0) == (900, torment is kill)
+
+
+async def test_a_fleet_is_seen_and_steered(tmp_path: Path, server: Postgres) -> None:
+    """Status shows the queue and who is there; control reaches every worker; each ends as it was told."""
+    from worker.emulator import Emulator, serve  # noqa: PLC0415 - only here
+
+    emulator = Emulator()
+    async with serve(emulator) as base_url:
+        fleet = Fleet(Scale(rows=600, channels=100, rate=30, workers=2), tmp_path, server, emulator, base_url)
+        await fleet.enqueue()
+        code, out, _ = await fleet.command("status")
+        assert (code, "600 rows: 0 chunks being sent" in out, "no worker is at work" in out) == (0, True, True)
+        for _ in range(2):
+            await fleet.hire()
+        await emulator.until(lambda: emulator.stats.created > 20)
+        found = json.loads((await fleet.command("status", "--json"))[1])["fleet"]
+        assert {one["pid"] for one in found["hosts"]} == {one.pid for one in fleet.workers}
+        assert f"process {fleet.workers[0].pid} (run " in (await fleet.command("status"))[1]
+        assert (await fleet.command("control", "pause"))[0] == 0
+        await asyncio.sleep(2.5)
+        before = emulator.stats.arrived
+        await asyncio.sleep(1)
+        assert emulator.stats.arrived == before < 600
+        assert (await fleet.command("retry"))[0] == 5
+        assert (await fleet.command("control", "drain"))[0] == 0
+        assert [await one.wait() for one in fleet.workers] == [6, 6]
+        found = json.loads((await fleet.command("status", "--json"))[1])["fleet"]
+        assert (found["hosts"], found["taken"]) == ([], 0)
+        await fleet.finish()
+
+
+async def test_a_file_is_no_place_for_several(tmp_path: Path) -> None:
+    """The message says what is."""
+    from tests.commands import flex_import  # noqa: PLC0415 - only here
+
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    for words in (("enqueue", "a.csv"), ("worker",)):
+        ended = await flex_import(*words, cwd=tmp_path)
+        assert (ended.code, "--ledger postgresql://HOST/NAME" in ended.err) == (2, True)

@@ -1,0 +1,417 @@
+"""Several workers on one PostgreSQL while everything goes wrong; then the truth. `python -m tests.torture.fleet`.
+
+Each fault is a run of its own: real workers, a real database, the emulator with faults, and at the end a comparison of
+what the service has with what there should be. It prints a table and exits 1 when something is true that must not be.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.commands import CREDENTIALS, finish, flex_import, start
+from tests.postgres import Postgres, postgres
+from tests.samples_of import sid
+from worker.emulator import Behaviour, Emulator, Fault, serve
+from worker.place import Server
+
+SETTLE_SECONDS = 3.0
+HEADER = "interaction_sid,channel_sid,type,media_properties.address\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large an ordeal is. rate: requests a second of all workers together; minutes: when to give up."""
+
+    rows: int
+    channels: int
+    rate: float
+    workers: int = 3
+    minutes: float = 10.0
+
+
+@dataclass(slots=True)
+class Passed:
+    """What came of one ordeal. problems: what must not be."""
+
+    name: str
+    blows: int = 0
+    made: int = 0
+    twice: int = 0
+    lost: int = 0
+    doubts: int = 0
+    in_a_channel: int = 0
+    busiest: float = 0.0
+    taken_over: float | None = None
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+class Fleet:
+    """Workers of one import, and what surrounds them."""
+
+    def __init__(self, scale: Scale, folder: Path, server: Postgres, emulator: Emulator, base_url: str) -> None:
+        self.scale = scale
+        self.folder = folder
+        self.server = server
+        self.place: Server = server.new_schema()
+        self.schema = f"ledger_{server.schemas}"
+        self.emulator = emulator
+        self.base_url = base_url
+        self.workers: list[Process] = []
+        self.blows = 0
+        self.taken_over: float | None = None
+        self.env = {
+            **CREDENTIALS,
+            "FLEX_IMPORT__DOUBT__SETTLE_SECONDS": str(SETTLE_SECONDS),
+            "FLEX_IMPORT__LIMITS__LIST_RATE_PER_SECOND": "inf",
+            "FLEX_IMPORT__API__READ_TIMEOUT_SECONDS": "2",
+            "FLEX_IMPORT__STOP__MAX_IN_DOUBT": "0",
+        }
+
+    async def enqueue(self) -> None:
+        """Queue rows, each with an address of its own."""
+        scale = self.scale
+        places = [f"{sid('KD', number)},{sid('UO', number)}" for number in range(scale.channels)]
+        lines = [f"{places[one % scale.channels]},customer,p{one}@example.com\n" for one in range(scale.rows)]
+        (self.folder / "rows.csv").write_text(HEADER + "".join(lines))
+        ended = await self.command("enqueue", "rows.csv", "--json")
+        if ended[0] != 0 or json.loads(ended[1])["queued"] != scale.rows:
+            raise RuntimeError(f"enqueue: {ended}")
+
+    async def command(self, *words: str) -> tuple[int, str, str]:
+        """Run a command on the ledger."""
+        target = ("--base-url", self.base_url) if words[0] in {"enqueue", "reconcile"} else ()
+        ended = await flex_import(*words, *target, "--ledger", self.place, cwd=self.folder, env=self.env)
+        return ended.code, ended.out, ended.err
+
+    async def hire(self, place: str | None = None, before: Sequence[str] = ()) -> Process:
+        """Start a worker. place: how it reaches the database; before: words before its command."""
+        words = ["worker", "--ledger", place or self.place, "--base-url", self.base_url]
+        words += ["--rate", str(self.scale.rate), "--concurrency", "16", "--json", "-q"]
+        process = await start(*words, cwd=self.folder, env=self.env, before=before)
+        self.workers.append(process)
+        return process
+
+    def ask(self, query: str) -> list[Any]:
+        """Ask the database; nothing while it is down."""
+        try:
+            with psycopg.connect(self.place, connect_timeout=2) as connection:
+                return connection.execute(query.encode()).fetchall()
+        except psycopg.Error:
+            return []
+
+    async def over(self) -> bool:
+        """Tell whether nothing is left to be done."""
+        query = "SELECT (SELECT count(*) FROM queued), count(*) FROM procrastinate_jobs"
+        found = await asyncio.to_thread(self.ask, query)
+        return found == [(0, 0)]
+
+    async def until_over(self) -> None:
+        """Wait until nothing is left to be done."""
+        while True:
+            if await self.over():
+                return
+            await asyncio.sleep(0.25)
+
+    async def finish(self) -> None:
+        """End all workers, as kindly as they let one."""
+        for process in self.workers:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                    process.terminate()
+        for process in self.workers:
+            try:
+                async with asyncio.timeout(40):
+                    await finish(process)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+Torment = Callable[[Fleet], Awaitable[None]]
+
+
+async def nothing(fleet: Fleet) -> None:
+    """Only the service's own faults."""
+    del fleet
+
+
+async def kill(fleet: Fleet) -> None:
+    """Kill a worker every few seconds, and start another one."""
+    while True:
+        await asyncio.sleep(random.uniform(3, 6))
+        victim = random.choice([one for one in fleet.workers if one.returncode is None])
+        with suppress(ProcessLookupError):
+            victim.kill()
+        await victim.wait()
+        fleet.blows += 1
+        await fleet.hire()
+
+
+async def die(fleet: Fleet) -> None:
+    """Kill one worker for good, and see how long its chunks wait."""
+    await asyncio.sleep(4)
+    victim = fleet.workers[0]
+    of_victim = f"(SELECT worker_id FROM crew JOIN runs ON runs.id = run_id WHERE pid = {victim.pid})"
+    holds = f"SELECT id, attempts FROM procrastinate_jobs WHERE status = 'doing' AND worker_id = {of_victim}"
+    held = await asyncio.to_thread(fleet.ask, holds)
+    victim.kill()
+    began = time.monotonic()
+    await victim.wait()
+    fleet.blows += 1
+    while held:
+        jobs = ", ".join(str(job) for job, _ in held)
+        found = await asyncio.to_thread(fleet.ask, f"SELECT id, attempts FROM procrastinate_jobs WHERE id IN ({jobs})")
+        if not set(held) & set(found):
+            break
+        await asyncio.sleep(0.1)
+    fleet.taken_over = time.monotonic() - began
+
+
+async def freeze(fleet: Fleet) -> None:
+    """Freeze a worker for 20 seconds, let it go on, and do it again with another one."""
+    while True:
+        await asyncio.sleep(3)
+        victim = random.choice([one for one in fleet.workers if one.returncode is None])
+        victim.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(20)
+        with suppress(ProcessLookupError):
+            victim.send_signal(signal.SIGCONT)
+        fleet.blows += 1
+
+
+async def restart(fleet: Fleet) -> None:
+    """Crash the database, and start it again; later stop it for 15 seconds."""
+    for how, pause in ((signal.SIGQUIT, 1.0), (signal.SIGINT, 15.0)):
+        await asyncio.sleep(6)
+        await asyncio.to_thread(fleet.server.stop, how)
+        await asyncio.sleep(pause)
+        await asyncio.to_thread(fleet.server.start)
+        fleet.blows += 1
+
+
+async def cut(fleet: Fleet) -> None:
+    """Cut one more worker off from the database for 25 seconds: the link of its network namespace goes down."""
+    async with _namespace(fleet) as place:
+        process = await fleet.hire(place, _IN_NAMESPACE)
+        await asyncio.sleep(6)
+        await _ip("link", "set", "fleet-db", "down")
+        fleet.blows += 1
+        await asyncio.sleep(25)
+        await _ip("link", "set", "fleet-db", "up")
+        await asyncio.sleep(5)
+        process.terminate()
+        await process.wait()
+
+
+_IN_NAMESPACE = ("ip", "netns", "exec", "fleet")
+_OUTSIDE, _INSIDE = "10.77.1.1", "10.77.1.2"
+_FORWARD = """
+import asyncio, sys
+async def pump(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+async def serve(reader, writer):
+    there = await asyncio.open_unix_connection(sys.argv[1])
+    await asyncio.gather(pump(reader, there[1]), pump(there[0], writer), return_exceptions=True)
+async def main():
+    async with await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[2])) as server:
+        await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+async def _ip(*words: str) -> bool:
+    process = await asyncio.create_subprocess_exec("ip", *words, stderr=asyncio.subprocess.DEVNULL)
+    return await process.wait() == 0
+
+
+@asynccontextmanager
+async def _namespace(fleet: Fleet) -> AsyncIterator[str]:
+    """Make a namespace that reaches the database over a link, and the service over a socket in a folder."""
+    path, port = f"{fleet.folder}/service", int(fleet.base_url.rpartition(":")[2])
+    await asyncio.to_thread(fleet.server.stop)
+    await _ip("netns", "add", "fleet")
+    try:
+        await _ip("link", "add", "fleet-db", "type", "veth", "peer", "name", "fleet-in", "netns", "fleet")
+        await _ip("addr", "add", f"{_OUTSIDE}/24", "dev", "fleet-db")
+        await _ip("link", "set", "fleet-db", "up")
+        for words in ("addr add 127.0.0.1/8 dev lo", f"addr add {_INSIDE}/24 dev fleet-in", "link set lo up",
+                      "link set fleet-in up"):  # fmt: skip
+            await _ip("-n", "fleet", *words.split())
+        fleet.server.listen(_OUTSIDE)
+        await asyncio.to_thread(fleet.server.start)
+
+        async def serve_socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there = await asyncio.open_connection("127.0.0.1", port)
+            pumps = (_pump(reader, there[1]), _pump(there[0], writer))
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+        async with await asyncio.start_unix_server(serve_socket, path):
+            forwarding = (*_IN_NAMESPACE, sys.executable, "-c", _FORWARD, path, str(port))
+            forward = await asyncio.create_subprocess_exec(*forwarding)
+            try:
+                yield fleet.place.replace("127.0.0.1", _OUTSIDE)
+            finally:
+                forward.kill()
+                await forward.wait()
+    finally:
+        await _ip("netns", "del", "fleet")
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+def namespaces() -> str:
+    """Return why no namespace can be made here; nothing where it can be."""
+    if shutil.which("ip") is None:
+        return "there is no `ip`"
+    made = subprocess.run(["ip", "netns", "add", "fleet-try"], capture_output=True, text=True, check=False)
+    if made.returncode:
+        return made.stderr.strip()
+    subprocess.run(["ip", "netns", "del", "fleet-try"], check=True)
+    return ""
+
+
+ORDEALS: dict[str, Torment] = {
+    "faults of the service": nothing,
+    "kill -9 every few seconds": kill,
+    "one dies for good": die,
+    "frozen for 20 s": freeze,
+    "the database restarts": restart,
+    "one is cut off from it": cut,
+}
+
+
+async def undergo(name: str, torment: Torment, scale: Scale, folder: Path) -> Passed:
+    """Go through one ordeal, and compare."""
+    passed = Passed(name)
+    emulator = Emulator(
+        Behaviour(
+            latency_seconds=0.02,
+            latency_jitter_seconds=0.05,
+            faults_before={Fault.RESET: 0.01},
+            faults_after={Fault.RESET: 0.005},
+        )
+    )
+    began = time.monotonic()
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(postgres())
+        base_url = await stack.enter_async_context(serve(emulator))
+        fleet = Fleet(scale, folder, server, emulator, base_url)
+        await fleet.enqueue()
+        for _ in range(scale.workers):
+            await fleet.hire()
+        tormenting = asyncio.ensure_future(torment(fleet))
+        try:
+            async with asyncio.timeout(60 * scale.minutes):
+                await fleet.until_over()
+                if torment in {die, restart, cut}:
+                    await tormenting
+        except TimeoutError:
+            passed.problems.append(f"not over after {scale.minutes} minutes")
+        tormenting.cancel()
+        await asyncio.wait([tormenting])
+        await fleet.finish()
+        await emulator.settled()
+        _compare(fleet, passed)
+    passed.blows, passed.taken_over, passed.seconds = fleet.blows, fleet.taken_over, time.monotonic() - began
+    return passed
+
+
+def _compare(fleet: Fleet, passed: Passed) -> None:
+    scale, stats = fleet.scale, fleet.emulator.stats
+    made = Counter(one.media_properties["address"] for one in fleet.emulator.participants)
+    states: dict[str, int] = dict(fleet.ask("SELECT state, count(*) FROM rows GROUP BY state"))
+    known = fleet.ask("SELECT sid FROM rows WHERE state = 'created'")
+    left = fleet.ask("SELECT (SELECT count(*) FROM procrastinate_jobs), (SELECT count(*) FROM crew)")
+    passed.made = sum(made.values())
+    passed.twice = sum(count - 1 for count in made.values() if count > 1)
+    passed.doubts = states.get("in_doubt", 0) + states.get("started", 0)
+    passed.lost = scale.rows - len(made)
+    passed.in_a_channel = stats.max_in_flight_in_a_channel
+    passed.busiest = stats.busiest_second_arrived / scale.rate
+    sids = {one.sid for one in fleet.emulator.participants}
+    expected = {
+        "rows made twice": passed.twice,
+        "rows lost": passed.lost,
+        "rows in doubt": passed.doubts,
+        "jobs left": left[0][0] if left else -1,
+        "more than one at once in a channel": int(passed.in_a_channel > 1),
+        "rows whose sid is not the service's": len({one for (one,) in known} ^ sids),
+        "a second above 1.05 of the ceiling": int(passed.busiest > 1.05),
+    }
+    passed.problems += [f"{what}: {count}" for what, count in expected.items() if count]
+
+
+def show(passed: list[Passed]) -> None:
+    """Print the table."""
+    print(f"{'':<28}{'blows':>6}{'made':>8}{'twice':>6}{'lost':>6}{'doubt':>6}{'busiest':>9}{'taken over':>12}{'s':>6}")
+    for one in passed:
+        over = f"{one.taken_over:.1f} s" if one.taken_over is not None else ""
+        print(f"{one.name:<28}{one.blows:>6}{one.made:>8,}{one.twice:>6}{one.lost:>6}{one.doubts:>6}{one.busiest:>9.3f}"
+              f"{over:>12}{one.seconds:>6.0f}")  # fmt: skip
+        for problem in one.problems:
+            print(f"  PROBLEM {problem}")
+
+
+async def main(arguments: argparse.Namespace, folder: Path) -> list[Passed]:
+    """Go through those that were asked for."""
+    scale = Scale(arguments.rows, arguments.channels, arguments.rate)
+    passed: list[Passed] = []
+    for name, torment in ORDEALS.items():
+        if not arguments.only or name.startswith(tuple(arguments.only)):
+            if torment is cut and (why := namespaces()):
+                print(f"{name}: left out, as no network namespace can be made here: {why}")
+                continue
+            place = folder / str(len(passed))
+            place.mkdir()
+            passed.append(await undergo(name, torment, scale, place))
+            show(passed[-1:])
+            sys.stdout.flush()
+    return passed
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture.fleet", description="Torture a fleet.")
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--channels", type=int, default=1_000)
+    parser.add_argument("--rate", type=float, default=200.0, help="requests a second of all workers")
+    parser.add_argument("--only", nargs="*", default=[], help="beginnings of names")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        found = asyncio.run(main(parse(), Path(name)))
+    print()
+    show(found)
+    sys.exit(any(one.problems for one in found))

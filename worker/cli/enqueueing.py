@@ -1,0 +1,155 @@
+"""`enqueue`: files are checked, mapped and compared here, and queued for the workers of a fleet."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from worker.cli.repairing import find_rows
+from worker.cli.telling import say, shown, tell
+from worker.cli.together import open_fleet, server_in
+from worker.cli.wiring import LedgerChoice, binding_of, bound, open_lookups, provide_ledger, spare_collector
+from worker.config import Config
+from worker.credentials import read_credentials
+from worker.intake import Intake
+from worker.ledger import SourceFile
+from worker.ledger.fleet import FleetLedger
+from worker.ledger.queue import Filling
+from worker.ledger.survey import Survey, Surveyed
+from worker.model import Exit, Row
+from worker.pipeline import WHOLE_INPUT
+from worker.rules import Ruled, asked, assign
+
+
+@dataclass(slots=True)
+class Queued:
+    """What became of an input's rows. queued: they are in the queue now. known: they already were.
+
+    failed: rows that failed before and are queued once more, whatever the input. chunks: how many were handed out.
+    """
+
+    run: int
+    input_rows: int | None
+    read: int = 0
+    queued: int = 0
+    known: int = 0
+    already_done: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    parked: int = 0
+    waived: int = 0
+    in_doubt: int = 0
+    changed: int = 0
+    warned: int = 0
+    failed: int = 0
+    chunks: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether every row that was read is somewhere."""
+        places = (self.queued, self.known, self.already_done, self.duplicate, self.rejected)
+        return self.read == sum(places) + self.parked + self.waived + self.in_doubt
+
+    @property
+    def exit_code(self) -> Exit:
+        """As of a run: 1 when rows need a repair."""
+        if not self.holds:
+            return Exit.BUG
+        return Exit.BAD_ROWS if self.rejected or self.parked else Exit.DONE
+
+
+def enqueue_files(
+    files: Sequence[str], config: Config, choice: LedgerChoice, *, profile: str | None, quiet: bool, json_wanted: bool
+) -> int:
+    """Queue files and print the account; returns the exit code. Raises WorkerError for what stops it."""
+    server = server_in(config)
+    with open_lookups(config) as lookups:
+        inputs = assign(find_rows(files, quiet=quiet or json_wanted), config.settings, lookups.tables, profile)
+        lookups.load(asked(inputs))
+        spare_collector()
+        binding = binding_of(config, read_credentials(os.environ), inputs)
+        provide_ledger(config, choice)
+        ledger = bound(open_fleet(server), binding, choice)
+        try:
+            with closing(Filling(server)) as filling:
+                found = anyio.run(_fill, config, inputs, ledger, filling)
+        finally:
+            ledger.close()
+    if json_wanted:
+        tell(json.dumps(asdict(found) | {"identity_holds": found.holds, "exit_code": found.exit_code}))
+    elif not quiet or found.exit_code is not Exit.DONE:
+        tell(_as_text(found, shown(str(config.ledger_path))))
+    return found.exit_code
+
+
+async def _fill(config: Config, inputs: Sequence[Ruled], ledger: FleetLedger, filling: Filling) -> Queued:
+    async with Intake(inputs, config.settings.source.min_rows) as intake:
+        found = Queued(ledger.start_run("enqueue"), await intake.count())
+        try:
+            found.failed = await anyio.to_thread.run_sync(filling.resume)
+            before = filling.queued, filling.known
+
+            async def register(source: SourceFile) -> int:
+                return await anyio.to_thread.run_sync(partial(ledger.register, source))
+
+            sources: set[int] = set()
+            with Survey(ledger.path, intake.names) as survey:
+                async for batch in intake.rows(survey, register):
+                    sources.add(batch.source)
+                    await anyio.to_thread.run_sync(partial(_put, ledger, filling, batch))
+                    _count(found, batch)
+            await anyio.to_thread.run_sync(filling.finish)
+            for source in sources:
+                await anyio.to_thread.run_sync(partial(ledger.supersede, source, WHOLE_INPUT))
+            found.queued, found.known = filling.queued - before[0], filling.known - before[1]
+            found.chunks = filling.chunks
+        except BaseException:
+            say("what was queued so far is handed out by the same command again")
+            raise
+        ledger.end_run(found.exit_code, "queued", json.dumps(asdict(found)))
+        return found
+
+
+def _put(ledger: FleetLedger, filling: Filling, batch: Surveyed[Row]) -> None:
+    if batch.findings:
+        ledger.write(batch.findings)
+    filling.put(batch.send)
+
+
+def _count(found: Queued, batch: Surveyed[Row]) -> None:
+    found.read += batch.read
+    for name, count in batch.counts.items():
+        setattr(found, name, getattr(found, name) + count)
+
+
+def _as_text(found: Queued, ledger: str) -> str:
+    rows = [
+        ("input", found.read, ""),
+        ("queued", found.queued, ""),
+        ("queued before", found.known, ""),
+        ("already done", found.already_done, ""),
+        ("duplicate", found.duplicate, ""),
+        ("rejected", found.rejected, "flex-import failures says why"),
+        ("parked", found.parked, ""),
+        ("waived", found.waived, ""),
+        ("in doubt", found.in_doubt, ""),
+        ("changed", found.changed, "counted above: other content than the row that exists"),
+        ("failed before", found.failed, "queued once more, beside the input"),
+    ]
+    return "\n".join(
+        [
+            f"Queued {found.queued:,} rows; {found.chunks:,} chunks are waiting for workers.",
+            "",
+            *(f"  {name:<14}{count:>11,}   {note}".rstrip() for name, count, note in rows if count or name == "input"),
+            f"  {'identity':<14}{'holds' if found.holds else 'BROKEN':>11}",
+            "",
+            f"  ledger  {ledger} (run {found.run})",
+            "",
+            "Next   flex-import worker   on each host",
+        ]
+    )

@@ -1,0 +1,140 @@
+"""One worker among several: it takes chunks, says that it is alive, and looks after those who are not any more."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import anyio
+
+from worker.errors import LedgerError
+from worker.fleet.chunk import Chunk, Parts
+from worker.fleet.pace import Slots
+from worker.ledger.queue import Desk, Pacer
+from worker.model import Cause, Exit
+from worker.stopping import Stop
+
+T = TypeVar("T")
+
+BEAT_SECONDS = 1.0
+LEASE_SECONDS = 5.0
+"""How long after it was last heard of a worker sends nothing more."""
+
+SILENT_SECONDS = 10.0
+"""How long after it was last heard of its chunks are given to others."""
+
+IDLE_SECONDS = 0.5
+"""How often a worker with nothing to do looks for chunks."""
+
+
+class Lease:
+    """The right to send. It ends by itself, by this host's own clock, which goes on while a process is frozen."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._until = clock() + LEASE_SECONDS
+
+    def renew(self, asked_at: float) -> None:
+        """Have it for so long from when the others were told, not from when their answer came."""
+        self._until = asked_at + LEASE_SECONDS
+
+    def __call__(self) -> bool:
+        """Tell whether it holds."""
+        return self._clock() < self._until
+
+
+class Crew:
+    """A worker's part in it. sample: what others may know of it. wake: called when the lease holds again.
+
+    working: how many chunks it has. broke: whether the database could not be used.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        pacer: Pacer,
+        lease: Lease,
+        stop: Stop,
+        *,
+        slots: list[Slots],
+        sample: Callable[[], dict[str, float | int]],
+        wake: Callable[[], None],
+        on_relieved: Callable[[int], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._desk = desk
+        self._pacer = pacer
+        self._lease = lease
+        self._stop = stop
+        self._slots = slots
+        self._sample = sample
+        self._wake = wake
+        self._on_relieved = on_relieved
+        self._clock = clock
+        self._thread = anyio.CapacityLimiter(1)
+        self._pacing = anyio.CapacityLimiter(1)
+        self.working = 0
+        self.broke = False
+
+    async def ask(self, function: Callable[[], T]) -> T:
+        """Ask the desk, in a thread. Raises LedgerError."""
+        return await anyio.to_thread.run_sync(function, limiter=self._thread)
+
+    async def reserve(self, lane: str, rate: float, slots: int) -> float:
+        """Reserve slots; see `pace.Reserve`."""
+        return await self._pace(partial(self._pacer.slots, lane, rate, slots))
+
+    async def _pace(self, function: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(function, limiter=self._pacing)
+
+    async def work(self, parts: Parts, at_once: int) -> None:
+        """Take chunks, so many at once, until the stop drains. What ends it is in the stop's causes."""
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._heed, self._beat)
+            for one in self._slots:
+                beside.start_soon(self._heed, one.keep)
+            async with anyio.create_task_group() as takers:
+                for _ in range(at_once):
+                    takers.start_soon(self._heed, partial(self._take, parts))
+            beside.cancel_scope.cancel()
+
+    async def _heed(self, work: Callable[[], object]) -> None:
+        """Let the worker drain when its database cannot be used: nothing of what it does can be recorded."""
+        try:
+            await work()  # type: ignore[misc]  # a coroutine function of whatever kind
+        except LedgerError as exc:
+            self.broke = True
+            self._stop.drain(Cause(Exit.HALTED, f"halted: {exc}"))
+
+    async def _take(self, parts: Parts) -> None:
+        while not self._stop.draining.is_set():
+            taken = await self.ask(self._desk.take) if self._lease() else None
+            if taken is None:
+                with anyio.move_on_after(IDLE_SECONDS):
+                    await self._stop.draining.wait()
+                continue
+            self.working += 1
+            try:
+                recorded = await Chunk(parts, taken).send()
+                over = recorded and not self._stop.ending.is_set()
+                await self.ask(partial(self._desk.finish if over else self._desk.give_back, taken))
+            finally:
+                self.working -= 1
+            if not recorded:
+                await anyio.sleep(BEAT_SECONDS)
+
+    async def _beat(self) -> None:
+        began = self._clock()
+        while True:
+            at = self._clock()
+            for one in self._slots:
+                if (seconds := one.paused_until - at) > 0:
+                    await self._pace(partial(self._pacer.hold, one.lane, seconds))
+            if not await self.ask(partial(self._desk.beat, self._sample())):
+                raise LedgerError("this worker was not heard of for too long: others have its chunks")
+            held = self._lease()
+            self._lease.renew(at)
+            if not held:
+                self._wake()
+            if at - began > SILENT_SECONDS and (freed := await self.ask(partial(self._desk.relieve, SILENT_SECONDS))):
+                self._on_relieved(freed)
+            await anyio.sleep(BEAT_SECONDS)

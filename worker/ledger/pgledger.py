@@ -1,0 +1,257 @@
+"""Writing to a ledger in PostgreSQL: a group is a few statements over arrays, as each one is a round trip."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from worker.errors import LedgerError
+from worker.ledger import BASELINE_FIRST, Asked, Baseline, Entry, Finding, Intent, Known, Settle
+from worker.ledger.attaching import BARRIERS
+from worker.ledger.pgconnection import PostgresConnection
+from worker.ledger.tables import REMEMBERED_CHANNELS, Tables, settled
+from worker.ledger.transaction import guarded, milliseconds, storable
+from worker.model import Row, Settlement, State
+from worker.place import Server
+
+_CHANNELS = """
+INSERT INTO channels (channel_sid, interaction_sid)
+SELECT * FROM unnest(%(channels)s::text[], %(interactions)s::text[])
+ON CONFLICT (channel_sid, interaction_sid) DO NOTHING
+RETURNING id, channel_sid, interaction_sid
+"""
+_FOUND_CHANNELS = """
+SELECT id, channel_sid, interaction_sid FROM channels
+    JOIN unnest(%(channels)s::text[], %(interactions)s::text[]) AS given (channel_sid, interaction_sid)
+    USING (channel_sid, interaction_sid)
+"""
+_INTENTS = f"""
+WITH given AS (
+    SELECT * FROM unnest(%(key)s::text[], %(fingerprint)s::bytea[], %(source)s::bigint[], %(line)s::bigint[],
+        %(mark)s::bigint[], %(channel)s::bigint[], %(type)s::text[], %(record)s::bytea[], %(request)s::bytea[])
+    WITH ORDINALITY AS given (key, fingerprint, source, line, mark, channel, type, record, request, place)
+), taken AS (
+    INSERT INTO rows (key, fingerprint, state, run_id, source_id, line, mark, channel_id, type, started_at)
+    SELECT key, fingerprint, 'started', %(run)s, source, line, mark, channel, type, %(now)s FROM given ORDER BY place
+    ON CONFLICT (key) DO UPDATE SET
+        fingerprint = excluded.fingerprint, state = 'started', run_id = excluded.run_id,
+        source_id = excluded.source_id, line = excluded.line, mark = excluded.mark, channel_id = excluded.channel_id,
+        type = excluded.type, code = NULL, reason = NULL, http_status = NULL, request_id = NULL,
+        started_at = excluded.started_at, settled_at = NULL
+    WHERE rows.state NOT IN {BARRIERS} AND rows.run_id <> excluded.run_id
+    RETURNING id, key
+), kept AS (
+    INSERT INTO payloads (row_id, record, request)
+    SELECT taken.id, record, request FROM taken JOIN given USING (key)
+    ON CONFLICT (row_id) DO UPDATE SET record = excluded.record, request = excluded.request
+)
+SELECT key, id FROM taken
+"""
+_REFUSALS = f"""
+SELECT key, fingerprint, state, source_id, line FROM rows
+WHERE key = ANY(%(keys)s::text[]) AND (state IN {BARRIERS} OR run_id = %(run)s)
+"""
+_WITH_BASELINE = """
+SELECT channel_id FROM baselines WHERE run_id = %(run)s AND channel_id = ANY(%(channels)s::bigint[])
+"""
+_SETTLE = """
+WITH given AS (
+    SELECT * FROM unnest(%(number)s::bigint[], %(key)s::text[], %(state)s::text[], %(sid)s::text[], %(code)s::text[],
+        %(reason)s::text[], %(http_status)s::integer[], %(attempts)s::integer[], %(request_id)s::text[])
+    AS given (number, key, state, sid, code, reason, http_status, attempts, request_id)
+), done AS (
+    UPDATE rows SET state = given.state, sid = given.sid, code = given.code, reason = given.reason,
+        http_status = coalesce(given.http_status, rows.http_status), attempts = rows.attempts + given.attempts,
+        request_id = coalesce(given.request_id, rows.request_id), settled_at = %(now)s, reconciled = 0,
+        run_id = %(run)s
+    FROM given WHERE rows.id = given.number AND rows.key = given.key AND rows.state = 'started'
+    RETURNING rows.id, rows.state
+), dropped AS (
+    DELETE FROM payloads USING done WHERE row_id = done.id AND done.state IN ('created', 'existed')
+)
+SELECT id FROM done
+"""
+_FINDINGS = """
+INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail)
+SELECT %(run)s, source, line, kind, key, code, reason, record, detail
+FROM unnest(%(source)s::bigint[], %(line)s::bigint[], %(kind)s::text[], %(key)s::text[], %(code)s::text[],
+    %(reason)s::text[], %(record)s::bytea[], %(detail)s::text[])
+    WITH ORDINALITY AS given (source, line, kind, key, code, reason, record, detail, place)
+ORDER BY place
+RETURNING id
+"""
+
+
+class PostgresLedger(Tables):
+    """The writing side of a ledger in PostgreSQL; see `worker.ledger.Ledger` for the contract."""
+
+    _connection: PostgresConnection
+
+    def __init__(self, connection: PostgresConnection, server: Server) -> None:
+        super().__init__(connection, server)
+
+    def _check(self, *, soon: bool = False) -> None:
+        """Whether the session still has its lock is what each statement shows: both end together."""
+
+    def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
+        now = milliseconds()
+        answers: list[int | Known | Asked | None] = [None] * len(group)
+        try:
+            with guarded(self._connection, self.path):
+                batch = Batch()
+                for place, entry in enumerate(group):
+                    if not batch.takes(place, entry):
+                        self._flush(batch, answers, now)
+                        batch = Batch()
+                        if not batch.takes(place, entry):
+                            answers[place] = self._enter(entry, now)
+                self._flush(batch, answers, now)
+        except BaseException:
+            self._channels.clear()  # their numbers may have been rolled back, and be given to others
+            raise
+        return answers
+
+    def _flush(self, batch: "Batch", answers: list[int | Known | Asked | None], now: int) -> None:
+        if batch.settled:
+            self._settle_all(batch.settled, now)
+        if batch.findings:
+            self._find_all(batch.findings)
+        self._number_channels(
+            [row for row in batch.rows if (row.channel_sid, row.interaction_sid) not in self._channels]
+        )
+        for baseline in batch.baselines:
+            self._enter(baseline, now)
+        if batch.intents:
+            self._intend_all(batch.intents, answers, now)
+
+    def _number_channels(self, rows: Sequence[Row]) -> None:
+        """Have the numbers of the rows' channels at hand."""
+        names = list({(row.channel_sid, row.interaction_sid) for row in rows} - self._channels.keys())
+        if not names:
+            return
+        if len(self._channels) >= REMEMBERED_CHANNELS:
+            self._channels.clear()
+        values = {"channels": [channel for channel, _ in names], "interactions": [inter for _, inter in names]}
+        found = self._connection.batch(_CHANNELS, values)
+        if len(found) < len(names):
+            found = self._connection.batch(_FOUND_CHANNELS, values)
+        self._channels.update({(channel, interaction): number for number, channel, interaction in found})
+
+    def _intend_all(self, intents: dict[int, Intent], answers: list[int | Known | Asked | None], now: int) -> None:
+        ready = self._with_baselines(intents)
+        keys = {intent.row.key: place for place, intent in intents.items()}
+        taken: dict[str, int] = {}
+        if ready:
+            rows = [intent.row for intent in ready]
+            values = {
+                "key": [row.key for row in rows],
+                "fingerprint": [row.fingerprint for row in rows],
+                "source": [row.source for row in rows],
+                "line": [row.line for row in rows],
+                "mark": [row.mark for row in rows],
+                "channel": [self._channel(row) for row in rows],
+                "type": [row.type for row in rows],
+                "record": [row.text.encode() for row in rows],
+                "request": [row.body for row in rows],
+                "run": self._run,
+                "now": now,
+            }
+            taken = dict(self._connection.batch(_INTENTS, values))
+        refused = {key for key in keys if key not in taken}
+        known: dict[str, Known] = {}
+        if refused:
+            for key, fingerprint, state, source, line in self._connection.batch(
+                _REFUSALS, {"keys": list(refused), "run": self._run}
+            ):
+                known[key] = Known(key, fingerprint, State(state), source, line)
+        tried = {intent.row.key for intent in ready}
+        for key, place in keys.items():
+            answer: int | Known | Asked | None = taken.get(key) or known.get(key)
+            if answer is None:
+                if key in tried:
+                    raise LedgerError(f"{self.path}: the intent of row {key} was neither taken nor refused")
+                answer = BASELINE_FIRST
+            answers[place] = answer
+
+    def _with_baselines(self, intents: dict[int, Intent]) -> list[Intent]:
+        """Return those that do not have to wait for a baseline of their channel."""
+        wanting = [self._channel(intent.row) for intent in intents.values() if intent.baseline_first]
+        if not wanting:
+            return list(intents.values())
+        found = self._connection.batch(_WITH_BASELINE, {"run": self._run, "channels": wanting})
+        have = {channel for (channel,) in found}
+        return [one for one in intents.values() if not one.baseline_first or self._channel(one.row) in have]
+
+    def _settle_all(self, settlements: Sequence[tuple[int, Settlement]], now: int) -> None:
+        fields = [settled(one) for _, one in settlements]
+        values = {
+            "number": [number for number, _ in settlements],
+            "key": [one.key for _, one in settlements],
+            "state": [one.state.value for one in fields],
+            "sid": [one.sid for one in fields],
+            "code": [one.code for one in fields],
+            "reason": [one.reason for one in fields],
+            "http_status": [one.http_status for _, one in settlements],
+            "attempts": [one.attempts for _, one in settlements],
+            "request_id": [one.request_id and storable(one.request_id) for _, one in settlements],
+            "run": self._run,
+            "now": now,
+        }
+        done = {number for (number,) in self._connection.batch(_SETTLE, values)}
+        for number, one in settlements:
+            if number not in done:
+                raise LedgerError(f"{self.path}: row {one.key} is no longer started: something else wrote here")
+
+    def _find_all(self, findings: Sequence[Finding]) -> None:
+        values = {
+            "run": self._run,
+            "source": [one.source for one in findings],
+            "line": [one.line for one in findings],
+            "kind": [one.kind for one in findings],
+            "key": [one.key for one in findings],
+            "code": [one.code for one in findings],
+            "reason": [storable(one.reason) for one in findings],
+            "record": [self._connection.kept(one.record) for one in findings],
+            "detail": [one.detail and storable(one.detail) for one in findings],
+        }
+        self._connection.batch(_FINDINGS, values)
+
+    def close(self) -> None:
+        with suppress(LedgerError):
+            self._connection.close()
+
+
+class Batch:
+    """Entries of a group that can be written together, in whatever order they came: each is about a row of its own."""
+
+    def __init__(self) -> None:
+        self.intents: dict[int, Intent] = {}
+        self.settled: list[tuple[int, Settlement]] = []
+        self.baselines: list[Baseline] = []
+        self.findings: list[Finding] = []
+        self._keys: set[str] = set()
+        self._wanting: set[str] = set()
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows whose channels are needed."""
+        return [*(one.row for one in self.baselines), *(one.row for one in self.intents.values())]
+
+    def takes(self, place: int, entry: Entry) -> bool:
+        """Take an entry in; False when it has to be written after the others, or by itself."""
+        match entry:
+            case Intent(row, baseline_first) if row.key not in self._keys:
+                self.intents[place] = entry
+                self._keys.add(row.key)
+                if baseline_first:
+                    self._wanting.add(row.channel_sid)
+            case Settle(number, settlement) if (
+                settlement.key not in self._keys and not settlement.ends_doubt and (not settlement.reconciled)
+            ):
+                self.settled.append((number, settlement))
+                self._keys.add(settlement.key)
+            case Baseline(row) if row.channel_sid not in self._wanting:
+                self.baselines.append(entry)
+            case Finding():
+                self.findings.append(entry)
+            case _:
+                return False
+        return True
