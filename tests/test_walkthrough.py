@@ -61,6 +61,10 @@ ALLOWED_OF_BAD_ROWS = {0, 1, 4}
 COMMAND = re.compile(r"^ {4}(?: {2})?(?:\$ )?(?:\d[\d* ]*(?:set -a; \. \S+ && )?)?(flex-import [^#\n]*)", re.MULTILINE)
 
 
+DATABASE = re.compile(r"postgresql://db\.internal/(\w+)")
+"""A database of the docs: a schema of the test's."""
+
+
 @dataclass
 class Stage:
     """Where a page is tried. bad: whether its export has rows that fail. started: what a first run is given, if one is
@@ -137,7 +141,7 @@ async def staged(line: str, folder: Path, env: dict[str, str], server: Postgres)
     """Return a command with the names that this stage has for what the docs call otherwise."""
     for name, here in HERE.items():
         line = line.replace(name, here)
-    for database in re.findall(r"postgresql://db\.internal/(\w+)", line):
+    for database in DATABASE.findall(line):
         server.execute(f"CREATE SCHEMA IF NOT EXISTS stage_{database}")
         line = line.replace(f"postgresql://db.internal/{database}", server.address(f"stage_{database}"))
     if "--cluster" in line:
@@ -167,6 +171,8 @@ async def test_a_page_works_as_written(page: str, tmp_path: Path, server: Postgr
     stage = STAGES[page]
     usual = ALLOWED_OF_BAD_ROWS if stage.bad or page == "docs/migrating.md" else {0}
     steering = [line for line in commands_of(page) if line.startswith("flex-import control")]
+    for database in DATABASE.findall(PAGES[page]):
+        server.execute(f"DROP SCHEMA IF EXISTS stage_{database} CASCADE")
     async with on(stage, tmp_path, page) as (_, env):
         for line in commands_of(page):
             if line in NOT_RUN or line in steering:
