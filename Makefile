@@ -34,7 +34,7 @@ setup: .venv/.dev ## Install everything for development into .venv
 
 .PHONY: lock
 lock: .venv/.dev ## Renew the locks from pyproject.toml (exact versions, hashes, no addresses)
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone --extra fast -o requirements.lock --group build pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone --extra fast --extra fleet -o requirements.lock --group build pyproject.toml
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' --extra phone --extra fast --extra fleet -c requirements.lock --group build --group dev -o requirements-dev.lock pyproject.toml
 
 # ---- use ----------------------------------------------------------------------------------------
@@ -89,6 +89,10 @@ clean: ## Remove what make run and make test left (the ledger of make run too)
 .PHONY: torture
 torture: .venv/.dev ## Kill, freeze and stop real imports while everything goes wrong (seven minutes; ARGS="--rows 500 --kills 10")
 	@$(BIN)/python -m tests.torture $(ARGS)
+
+.PHONY: torture-fleet
+torture-fleet: .venv/.dev ## The same to several workers and their database (a quarter of an hour; ARGS="--rows 2000 --channels 200")
+	@$(BIN)/python -m tests.torture.fleet $(ARGS)
 
 .PHONY: mutants
 mutants: .venv/.dev ## Put deliberate bugs into copies of the code: the tests must notice each (two minutes)

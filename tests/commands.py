@@ -30,8 +30,12 @@ async def start(
     env: Mapping[str, str] = CREDENTIALS,
     stdin: int | None = asyncio.subprocess.DEVNULL,
     before: Sequence[str] = (),
+    module: Sequence[str] = ("worker",),
 ) -> Process:
-    """Start `flex-import WORDS` in a folder, with an environment of its own. before: words before the command."""
+    """Start `flex-import WORDS` in a folder, with an environment of its own.
+
+    before: words before the command. module: what is run instead, with words of its own.
+    """
     inherited = {
         name: value for name, value in os.environ.items() if name.startswith(("PATH", "HOME", "COVERAGE", "LANG"))
     }
@@ -39,7 +43,7 @@ async def start(
         *before,
         sys.executable,
         "-m",
-        "worker",
+        *module,
         *map(str, words),
         cwd=cwd,
         env={**inherited, "PYTHONPATH": str(ROOT), **env},

@@ -44,6 +44,7 @@ TABLE: dict[str, frozenset[str]] = {
     "breaker": frozenset(),
     "schedule": frozenset({"errors", "ledger", "model", "stopping", "timetable", "traffic", "anyio"}),
     "latency": frozenset(),
+    "lease": frozenset(),
     "sampler": frozenset({"errors", "journal", "ledger", "anyio"}),
     "traffic": frozenset({"adaptive", "breaker", "config", "latency", "limiter", "model", "anyio"}),
     "timetable": frozenset(),
@@ -65,8 +66,8 @@ TABLE: dict[str, frozenset[str]] = {
     "doubts": frozenset({"journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping", "anyio"}),
     "fleet": frozenset(
         {
-            *("errors", "journal", "ledger", "limiter", "model", "pipeline", "reconcile", "recorder", "rowqueue"),
-            *("stopping", "submit", "anyio"),
+            *("errors", "journal", "lease", "ledger", "limiter", "model", "pipeline", "reconcile", "recorder"),
+            *("rowqueue", "stopping", "submit", "anyio"),
         }
     ),
     "undo": frozenset({"journal", "ledger", "model", "stopping", "traffic", "verdict", "anyio"}),

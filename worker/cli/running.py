@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from math import isfinite
 
+import anyio
 import structlog
 from yarl import URL
 
@@ -25,6 +26,7 @@ from worker.credentials import Credentials
 from worker.errors import LedgerError
 from worker.intake import Intake
 from worker.journal import Journal
+from worker.lease import Lease
 from worker.ledger import Sample, SourceFile, Why
 from worker.ledger.pruning import forget_records
 from worker.ledger.steering import Order, Orders
@@ -36,6 +38,7 @@ from worker.logs import LogObserver
 from worker.metrics import Metrics, Reading
 from worker.model import Cause, Change, Exit, State, Tally
 from worker.pipeline import Pipeline, handed_on
+from worker.place import Server
 from worker.reconcile import Reconciler
 from worker.report import Account, as_json, duration
 from worker.rowqueue import RowQueue
@@ -48,6 +51,7 @@ from worker.submit import Submitter
 from worker.traffic import Pace, Traffic
 
 _DAY_SECONDS = 86_400
+_BEAT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +219,27 @@ class Running:
 
     def _beside(self, journal: Journal) -> list[Task]:
         """Return what goes on while rows are sent."""
-        beside: list[Task] = [self._schedule.keep, partial(keep_samples, journal, self._sample), self._metrics.keep]
+        beside: list[Task] = [partial(self._keep_lease, journal)] if isinstance(self._ledger.path, Server) else []
+        beside += [self._schedule.keep, partial(keep_samples, journal, self._sample), self._metrics.keep]
         if not self._job.silent:
             beside.append(partial(show, self._look, interactive=sys.stderr.isatty()))
         return beside
+
+    async def _keep_lease(self, journal: Journal) -> None:
+        """Send only as long as the database is there: when the connection is gone, so is the lock that goes with it."""
+        lease = self._traffic.lease = Lease()
+        try:
+            while True:
+                at = lease.clock()
+                await journal.call(self._ledger.beat)
+                held = lease()
+                lease.renew(at)
+                if not held:
+                    self._traffic.wake()
+                await anyio.sleep(_BEAT_SECONDS)
+        except LedgerError as exc:
+            self._ledger_broke = True
+            self._stop.drain(Cause(Exit.HALTED, f"halted: {exc}"))
 
     def _sample(self) -> Sample:
         tally, rate, took = self._tally, self._traffic.creates.rate, self._traffic.latencies.take()

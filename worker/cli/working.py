@@ -22,8 +22,9 @@ from worker.cli.wiring import binding_of, bound, spare_collector
 from worker.config import Config
 from worker.credentials import read_credentials
 from worker.errors import LedgerError, LedgerHeldError
-from worker.fleet import BEAT_SECONDS, Crew, Lease, Parts, SharedPace, Slots
+from worker.fleet import BEAT_SECONDS, Crew, Parts, SharedPace, Slots
 from worker.journal import Journal
+from worker.lease import Lease
 from worker.ledger.fleet import FleetLedger
 from worker.ledger.queue import Desk, Pacer
 from worker.ledger.steering import Orders
@@ -157,7 +158,7 @@ class Session(Running):
         self, job: Job, api: Api, ledger: FleetLedger, metrics: Metrics, *, desk: Desk, pacer: Pacer, outer: Stop
     ) -> None:
         self._slots: list[Slots] = []
-        self._lease = Lease(_boot_clock())
+        self._lease = Lease()
         super().__init__(job, api, ledger, Tally(), metrics)
         self._fleet_ledger = ledger
         self._desk = desk
@@ -180,6 +181,9 @@ class Session(Running):
         slots = Slots(name, self._reserve, ceiling, clock=time.monotonic)
         self._slots.append(slots)
         return SharedPace(limiter, slots)
+
+    async def _keep_lease(self, journal: Journal) -> None:
+        """Leave that to the crew's heartbeat."""
 
     async def _reserve(self, lane: str, rate: float, slots: int) -> float:
         return await self._crew.reserve(lane, rate, slots)
@@ -252,10 +256,3 @@ class Session(Running):
     def say_stopping(self) -> None:
         """Tell that it stops."""
         self._say_stopping()
-
-
-def _boot_clock() -> Callable[[], float]:
-    """Return a clock that goes on while the machine sleeps, where there is one."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-    return time.monotonic

@@ -9,6 +9,7 @@ import anyio
 from worker.errors import LedgerError
 from worker.fleet.chunk import Chunk, Parts
 from worker.fleet.pace import Slots
+from worker.lease import Lease
 from worker.ledger.queue import Desk, Pacer
 from worker.model import Cause, Exit
 from worker.stopping import Stop
@@ -16,30 +17,11 @@ from worker.stopping import Stop
 T = TypeVar("T")
 
 BEAT_SECONDS = 1.0
-LEASE_SECONDS = 5.0
-"""How long after it was last heard of a worker sends nothing more."""
-
 SILENT_SECONDS = 10.0
 """How long after it was last heard of its chunks are given to others."""
 
 IDLE_SECONDS = 0.5
 """How often a worker with nothing to do looks for chunks."""
-
-
-class Lease:
-    """The right to send. It ends by itself, by this host's own clock, which goes on while a process is frozen."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._until = clock() + LEASE_SECONDS
-
-    def renew(self, asked_at: float) -> None:
-        """Have it for so long from when the others were told, not from when their answer came."""
-        self._until = asked_at + LEASE_SECONDS
-
-    def __call__(self) -> bool:
-        """Tell whether it holds."""
-        return self._clock() < self._until
 
 
 class Crew:
@@ -122,12 +104,16 @@ class Crew:
             if not recorded:
                 await anyio.sleep(BEAT_SECONDS)
 
+    async def _relieve(self) -> None:
+        if freed := await self.ask(partial(self._desk.relieve, SILENT_SECONDS)):
+            self._on_relieved(freed)
+
     async def _beat(self) -> None:
         began = self._clock()
         while True:
-            at = self._clock()
+            at = self._lease.clock()
             for one in self._slots:
-                if (seconds := one.paused_until - at) > 0:
+                if (seconds := one.paused_until - self._clock()) > 0:
                     await self._pace(partial(self._pacer.hold, one.lane, seconds))
             if not await self.ask(partial(self._desk.beat, self._sample())):
                 raise LedgerError("this worker was not heard of for too long: others have its chunks")
@@ -135,6 +121,7 @@ class Crew:
             self._lease.renew(at)
             if not held:
                 self._wake()
-            if at - began > SILENT_SECONDS and (freed := await self.ask(partial(self._desk.relieve, SILENT_SECONDS))):
-                self._on_relieved(freed)
+            # who comes back with the database gives the others as long to be heard of
+            if self._clock() - began > SILENT_SECONDS:
+                await self._relieve()
             await anyio.sleep(BEAT_SECONDS)

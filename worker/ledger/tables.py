@@ -83,6 +83,10 @@ class Tables(ABC):
         with guarded(self._connection, self.path):
             self.crashed = self._connection.execute(statement.CRASHED, (milliseconds(),)).rowcount
 
+    def beat(self) -> None:
+        """Raise LedgerError when the engine is not there any more."""
+        self._connection.execute("SELECT 1")
+
     def bind(self, binding: Binding, *, accept_target: bool, accept_new_keys: bool, target_only: bool = False) -> None:
         """Bind the ledger at its first use, or compare; raises LedgerRefusedError for a difference not accepted.
 
