@@ -1,5 +1,6 @@
 """The samples for schedules: checked by the tools that will read them, and against what flex-import really does."""
 
+import os
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from tests.commands import ROOT
 from worker.cli.app import app
 from worker.config import Settings, load
 from worker.model import Exit
+from worker.place import Server
 
 DEPLOY = ROOT / "samples" / "deploy"
 UNITS = ("flex-import.service", "flex-import.timer")
@@ -26,15 +28,16 @@ needs_systemd = pytest.mark.skipif(
 
 def documents() -> list[dict[str, Any]]:
     """Return every object of the Kubernetes samples."""
-    return [one for path in sorted(DEPLOY.glob("*job*.yaml")) for one in yaml.safe_load_all(path.read_text())]
+    paths = [*sorted(DEPLOY.glob("*job*.yaml")), DEPLOY / "fleet.yaml"]
+    return [one for path in paths for one in yaml.safe_load_all(path.read_text())]
 
 
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield name and pod of each job."""
+    """Yield name and pod of each job, and of the workers."""
     for one in documents():
         if one["kind"] == "CronJob":
             yield one["metadata"]["name"], one["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-        elif one["kind"] == "Job":
+        elif one["kind"] in {"Job", "Deployment"}:
             yield one["metadata"]["name"], one["spec"]["template"]["spec"]
 
 
@@ -54,7 +57,7 @@ def command_lines() -> list[str]:
 def test_every_command_of_the_samples_can_be_parsed() -> None:
     """No schedule fails at night by a misspelt option."""
     lines = command_lines()
-    assert len(lines) == 8
+    assert len(lines) == 10
     for line in lines:
         app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
 
@@ -141,7 +144,7 @@ def test_the_samples_are_what_kubernetes_expects() -> None:
 def test_a_pod_may_do_as_little_as_it_can(name: str, pod: dict[str, Any]) -> None:
     """No rights, nothing to write but its volumes, time to drain, credentials from a secret."""
     assert name
-    assert pod["restartPolicy"] == "Never"
+    assert pod.get("restartPolicy") == (None if name == "flex-import-worker" else "Never")
     assert pod["terminationGracePeriodSeconds"] > GRACE
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["automountServiceAccountToken"] is False
@@ -158,13 +161,48 @@ def test_a_pod_may_do_as_little_as_it_can(name: str, pod: dict[str, Any]) -> Non
 
 def test_the_config_of_the_map_is_one(tmp_path: Path) -> None:
     """It loads, and its ledger is on the volume."""
-    [config] = [one for one in documents() if one["kind"] == "ConfigMap"]
+    config = config_map("flex-import")
     (tmp_path / "config.toml").write_text(config["data"]["config.toml"])
     found = load(tmp_path / "config.toml", {}, {})
     assert found.ledger_path == Path("/data/imports.db")
     assert found.settings.log.format == "json"
     [claim] = [one for one in documents() if one["kind"] == "PersistentVolumeClaim"]
     assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
+
+
+def config_map(name: str) -> dict[str, Any]:
+    """Return one of the samples' configs."""
+    [found] = [one for one in documents() if one["kind"] == "ConfigMap" and one["metadata"]["name"] == name]
+    return found
+
+
+def test_the_workers_share_a_database_and_sleep_through_closed_hours(tmp_path: Path) -> None:
+    """A Deployment starts again whatever ends, so they must not end each night."""
+    (tmp_path / "config.toml").write_text(config_map("flex-import-fleet")["data"]["config.toml"])
+    assert isinstance(load(tmp_path / "config.toml", {}, {}).ledger_path, Server)
+    [workers] = [one for one in documents() if one["kind"] == "Deployment"]
+    [container] = workers["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-1] == "--wait"
+    assert workers["spec"]["selector"]["matchLabels"] == workers["spec"]["template"]["metadata"]["labels"]
+    [budget] = [one for one in documents() if one["kind"] == "PodDisruptionBudget"]
+    assert budget["spec"]["selector"] == workers["spec"]["selector"]
+
+
+def test_the_compose_file_starts_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands can be parsed, its variables are settings, and its ledger is in its database."""
+    found = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    for name in ("worker", "enqueue"):
+        service = found["services"][name]
+        words = [*service.get("entrypoint", ["flex-import"]), *service.get("command", ["/inbox/export.csv"])]
+        app.parse_args(words[1:], exit_on_error=False, print_error=False)
+        for variable, value in service["environment"].items():
+            monkeypatch.setenv(variable, value)
+        place = load(None, {}, os.environ).ledger_path
+        database = found["services"]["database"]["environment"]
+        assert place == f"postgresql://{database['POSTGRES_USER']}@database/{database['POSTGRES_DB']}"
+        built = DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]
+        assert built.resolve() == DEPLOY / "Dockerfile"
+    assert int(found["services"]["worker"]["stop_grace_period"].removesuffix("s")) > GRACE
 
 
 # ---- the image ------------------------------------------------------------------------------------------------------
