@@ -317,6 +317,42 @@ MUTANTS = (
         "self._left -= not throttled",
         ("tests/test_limits.py::test_a_service_that_is_not_there_yet_is_waited_for",),
     ),
+    # ---- several hosts
+    Mutant(
+        "a fence keeps nobody out",
+        "worker/ledger/fleet.py",
+        "isinstance(one, Fenced) and one.fence.job not in valid",
+        "isinstance(one, Fenced) and not valid and not group",
+        ("tests/test_fleet.py::test_who_lost_a_chunk_records_nothing_more_for_it",),
+    ),
+    Mutant(
+        "a lease never ends",
+        "worker/lease.py",
+        "return self.clock() < self._until",
+        "return self.clock() < self._until + 1e9",
+        ("tests/test_lease.py::test_nothing_leaves_without_it",),
+    ),
+    Mutant(
+        "a chunk that is taken over begins where nothing was",
+        "worker/ledger/fleet.py",
+        "    AND key IN (SELECT key FROM queued WHERE chunk_id = ?)\n",
+        "    AND key IN (SELECT type FROM queued WHERE chunk_id = ?)\n",
+        ("tests/test_fleet.py::test_who_lost_a_chunk_records_nothing_more_for_it",),
+    ),
+    Mutant(
+        "a row that was stopped before it left is forgotten",
+        "worker/ledger/fleet.py",
+        'case InDoubt() | Failed(code="not_sent"):',
+        "case InDoubt():",
+        ("tests/test_fleet.py::test_a_row_leaves_the_queue_once_it_is_settled",),
+    ),
+    Mutant(
+        "each host has the whole rate",
+        "worker/ledger/queue.py",
+        "    due = greatest(kept.due, kept.held_until, extract(epoch FROM clock_timestamp())) + %(step)s * %(slots)s\n",
+        "    due = greatest(kept.held_until, extract(epoch FROM clock_timestamp())) + %(step)s * %(slots)s\n",
+        ("tests/test_fleet.py::test_slots_of_all_hosts_are_on_one_schedule",),
+    ),
     # ---- ending
     Mutant(
         "a drain leaves who waits for a grant",

@@ -64,6 +64,7 @@ class Slots:
         """Use nothing that was reserved, and remember to tell the others."""
         self.paused_until = max(self.paused_until, self._clock() + seconds)
         self._given.clear()
+        self._wanted.set()
 
     async def acquire(self) -> None:
         """Return at a slot, first come, first served."""
