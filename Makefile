@@ -78,6 +78,10 @@ bench-files: .venv/.dev ## Rows a second of check, of passing over what is done,
 bench-growth: .venv/.dev ## What a row costs with 10,000 and with 5,000,000 rows in the ledger (five minutes)
 	@$(BIN)/python -m tests.bench.growth $(ARGS)
 
+.PHONY: bench-fleet
+bench-fleet: .venv/.dev ## What a ledger in PostgreSQL costs, and what a second worker brings (five minutes)
+	@$(BIN)/python -m tests.bench.fleet $(ARGS)
+
 .PHONY: bench-limits
 bench-limits: .venv/.dev ## Goodput, 429s and bursts under known, unknown and changing limits (an hour; ARGS="--rounds 1")
 	@$(BIN)/python -m tests.bench.limits $(ARGS)

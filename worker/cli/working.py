@@ -171,7 +171,7 @@ class Session(Running):
             self._lease,
             self._stop,
             slots=self._slots,
-            sample=lambda: self._sample()._asdict() | {"chunks": self._crew.working},
+            sample=self._told,
             wake=self._traffic.wake,
             on_relieved=self._tell_relieved,
             clock=time.monotonic,
@@ -187,6 +187,16 @@ class Session(Running):
 
     async def _reserve(self, lane: str, rate: float, slots: int) -> float:
         return await self._crew.reserve(lane, rate, slots)
+
+    def _told(self) -> dict[str, float | int]:
+        tally = self._tally
+        return {
+            "requests": tally.requests,
+            "retries": tally.retries,
+            "throttled": tally.throttled,
+            "in_flight": tally.in_flight,
+            "settled": sum(tally.settled.values()),
+        }
 
     async def attend(self) -> Account:
         """Take chunks until told to stop; record how it ended, and return the account."""

@@ -5,12 +5,13 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 
 from worker.errors import LedgerError
 from worker.fleet.chunk import Chunk, Parts
 from worker.fleet.pace import Slots
 from worker.lease import Lease
-from worker.ledger.queue import Desk, Pacer
+from worker.ledger.queue import Desk, Pacer, Taken
 from worker.model import Cause, Exit
 from worker.stopping import Stop
 
@@ -27,7 +28,7 @@ IDLE_SECONDS = 0.5
 class Crew:
     """A worker's part in it. sample: what others may know of it. wake: called when the lease holds again.
 
-    working: how many chunks it has. broke: whether the database could not be used.
+    broke: whether the database could not be used.
     """
 
     def __init__(
@@ -54,7 +55,6 @@ class Crew:
         self._clock = clock
         self._thread = anyio.CapacityLimiter(1)
         self._pacing = anyio.CapacityLimiter(1)
-        self.working = 0
         self.broke = False
 
     async def ask(self, function: Callable[[], T]) -> T:
@@ -74,9 +74,8 @@ class Crew:
             beside.start_soon(self._heed, self._beat)
             for one in self._slots:
                 beside.start_soon(self._heed, one.keep)
-            async with anyio.create_task_group() as takers:
-                for _ in range(at_once):
-                    takers.start_soon(self._heed, partial(self._take, parts))
+            async with anyio.create_task_group() as chunks:
+                await self._heed(partial(self._take_chunks, parts, at_once, chunks))
             beside.cancel_scope.cancel()
 
     async def _heed(self, work: Callable[[], object]) -> None:
@@ -87,22 +86,28 @@ class Crew:
             self.broke = True
             self._stop.drain(Cause(Exit.HALTED, f"halted: {exc}"))
 
-    async def _take(self, parts: Parts) -> None:
+    async def _take_chunks(self, parts: Parts, at_once: int, chunks: TaskGroup) -> None:
+        places = anyio.Semaphore(at_once)
         while not self._stop.draining.is_set():
+            await places.acquire()
+            # who may not send leaves chunks to others
             taken = await self.ask(self._desk.take) if self._lease() else None
-            if taken is None:
-                with anyio.move_on_after(IDLE_SECONDS):
-                    await self._stop.draining.wait()
+            if taken is not None:
+                chunks.start_soon(self._heed, partial(self._send, Chunk(parts, taken), taken, places))
                 continue
-            self.working += 1
-            try:
-                recorded = await Chunk(parts, taken).send()
-                over = recorded and not self._stop.ending.is_set()
-                await self.ask(partial(self._desk.finish if over else self._desk.give_back, taken))
-            finally:
-                self.working -= 1
+            places.release()
+            with anyio.move_on_after(IDLE_SECONDS):
+                await self._stop.draining.wait()
+
+    async def _send(self, chunk: Chunk, taken: Taken, places: anyio.Semaphore) -> None:
+        try:
+            recorded = await chunk.send()
+            over = recorded and not self._stop.ending.is_set()
+            await self.ask(partial(self._desk.finish if over else self._desk.give_back, taken))
             if not recorded:
                 await anyio.sleep(BEAT_SECONDS)
+        finally:
+            places.release()
 
     async def _relieve(self) -> None:
         if freed := await self.ask(partial(self._desk.relieve, SILENT_SECONDS)):

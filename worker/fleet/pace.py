@@ -19,7 +19,7 @@ SHARE = 0.95
 BATCH_SECONDS = 0.2
 """How much of the schedule one host reserves at most: so long others wait behind it."""
 
-LATE_SECONDS = 0.05
+LATE_SECONDS = 0.03
 """A slot that nobody could use for so long is not used any more: the next ones come soon enough."""
 
 Reserve = Callable[[str, float, int], Awaitable[float]]
