@@ -14,10 +14,11 @@ from tests.ledger_contract import Desk as Bench
 from tests.postgres import Postgres
 from tests.samples_of import row, sid
 from tests.torture.fleet import Fleet, Scale, kill, nothing, undergo
-from worker.errors import ConfigError, LedgerHeldError
+from worker.errors import ConfigError, LedgerHeldError, LedgerRefusedError
 from worker.ledger import FENCED, Fence, Fenced, Intent, Known, Settle, opening
 from worker.ledger.crew import look_at_fleet
 from worker.ledger.fleet import FleetLedger
+from worker.ledger.keeping import copy_ledger
 from worker.ledger.postgres import create_ledger, open_ledger, open_together
 from worker.ledger.queue import CHUNK_ROWS, Desk, Filling, Pacer, partition_of, set_up
 from worker.model import Failed, Row, Settlement, State
@@ -111,6 +112,17 @@ def test_rows_that_failed_are_queued_once_more(place: Server, ledger: FleetLedge
     ledger.write([Settle(number, Settlement(wanted.key, OUTCOMES[4]))])
     assert fill(place, []).queued == 1
     assert fill(place, []).queued == 0
+
+
+def test_a_ledger_with_queued_rows_is_not_moved(place: Server, tmp_path: Path) -> None:
+    """They would stay behind."""
+    with closing(open_together(place)) as opened:
+        opened.start_run("enqueue")
+        opened.register(SOURCE)
+    fill(place, rows(3))
+    with pytest.raises(LedgerRefusedError, match="3 rows are queued"):
+        copy_ledger(place, tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
 
 
 def test_one_enqueue_at_a_time(place: Server) -> None:

@@ -89,6 +89,7 @@ def copy_ledger(place: Place, copy: Place) -> int:
     """
     ledger = open_ledger(place)
     try:
+        _refuse_queued(place)
         if isinstance(copy, Path):
             return back_up(place, copy)
         create_ledger(copy)
@@ -96,6 +97,19 @@ def copy_ledger(place: Place, copy: Place) -> int:
             return _move(connection, copy)
     finally:
         ledger.close()
+
+
+def _refuse_queued(place: Place) -> None:
+    """Raise LedgerRefusedError for a ledger with rows in its queue: they would stay behind, and be missed by nobody."""
+    if isinstance(place, Path):
+        return
+    with closing(open_readonly(place)) as connection:
+        queued = connection.execute("SELECT count(*) FROM queued").fetchone()[0]
+    if queued:
+        raise LedgerRefusedError(
+            f"{place}: {queued:,} rows are queued for workers, and a copy of the ledger would not have them; let the "
+            "workers send them first"
+        )
 
 
 def _move(source: Connection, target: Place) -> int:
