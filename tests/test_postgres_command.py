@@ -1,11 +1,10 @@
 """The real command on a ledger in a real PostgreSQL."""
 
-import asyncio
 import csv
 import io
 import json
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -29,15 +28,6 @@ async def service() -> AsyncIterator[tuple[Emulator, str]]:
 def run_words(place: Server, base_url: str, *words: str, rate: str = "inf") -> list[str]:
     """Return the words of an import."""
     return ["run", "a.csv", "--base-url", base_url, "--rate", rate, "--ledger", place, *words]
-
-
-async def until(there: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(60):
-        while True:
-            if there():
-                return
-            await asyncio.sleep(0.01)
 
 
 async def test_everything_that_a_ledger_is_for_works_on_a_database(
@@ -84,15 +74,12 @@ async def test_a_run_is_steered_and_watched_and_alone(
     tmp_path: Path, service: tuple[Emulator, str], server: Postgres
 ) -> None:
     """Another run is refused while one is at work, and the one at work heeds what it is told."""
-    _, base_url = service
+    emulator, base_url = service
     place = server.new_schema()
     (tmp_path / "a.csv").write_text(csv_of(2000, 400))
     process = await start(*run_words(place, base_url, rate="20"), cwd=tmp_path, env=QUICK)
-    while True:
-        looked = await flex_import("status", "--json", "--ledger", place, cwd=tmp_path)
-        if looked.code == 0 and json.loads(looked.out)["created"]:
-            break
-        await asyncio.sleep(0.05)
+    await emulator.until(lambda: emulator.stats.created >= 2)
+    looked = await flex_import("status", "--json", "--ledger", place, cwd=tmp_path)
     assert str(json.loads(looked.out)["at_work"]).startswith(f"process {process.pid} on ")
     assert (await flex_import(*run_words(place, base_url), cwd=tmp_path)).code == 5
     assert (await flex_import("control", "drain", "--ledger", place, cwd=tmp_path)).code == 0
@@ -109,7 +96,7 @@ async def test_no_death_makes_anybody_twice_or_loses_anybody(
         place = server.new_schema()
         (tmp_path / "a.csv").write_text(csv_of(400, 80))
         process = await start(*run_words(place, base_url), cwd=tmp_path, env=QUICK)
-        await until(lambda: emulator.stats.created >= 100)
+        await emulator.until(lambda: emulator.stats.created >= 100)
         if what == "worker":
             process.kill()
             await process.wait()

@@ -321,8 +321,8 @@ MUTANTS = (
     Mutant(
         "a fence keeps nobody out",
         "worker/ledger/fleet.py",
-        "isinstance(one, Fenced) and one.fence.job not in valid",
-        "isinstance(one, Fenced) and not valid and not group",
+        "            elif one.fence in valid:\n",
+        "            elif one.fence in fences:\n",
         ("tests/test_fleet.py::test_who_lost_a_chunk_records_nothing_more_for_it",),
     ),
     Mutant(

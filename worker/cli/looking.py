@@ -96,6 +96,8 @@ def _fleet_lines(fleet: "Fleet") -> list[str]:
         sample = one.sample
         rate = f"{sample.get('requests', 0):,} requests, {sample.get('in_flight', 0)} in flight"
         lines.append(f"  {one.host}, process {one.pid} (run {one.run}): {one.chunks} chunks, {rate}")
+        if held := sample.get("held"):
+            lines.append(f"    {held}")
         if one.silent_seconds > _SILENT_SECONDS:
             lines.append(f"    not heard of for {one.silent_seconds:.0f} s: its chunks go to others")
     return lines

@@ -212,8 +212,8 @@ class Running:
             partial(pipeline.run, rows, self._settings.limits.concurrency),
             self._stop,
             grace_seconds=self._settings.stop.grace_seconds,
-            on_first=self._say_stopping,
-            beside=[partial(heed_requests, self._say_where), *self._beside(journal)],
+            on_first=self.say_stopping,
+            beside=[partial(heed_requests, self.say_where), *self._beside(journal)],
         )
         await journal.note([self._sample()])
 
@@ -289,7 +289,8 @@ class Running:
         left = duration(max(0.0, ends_at.timestamp() - time.time()))
         return f"{ends_at.astimezone(self._job.hours.timetable.zone):%a %H:%M} in {left}"
 
-    def _say_where(self) -> None:
+    def say_where(self) -> None:
+        """Tell how far it is."""
         seconds = time.monotonic() - self._began
         pace = self._tally.requests / seconds if seconds else 0.0
         say(as_line(self._look(), pace, datetime.now().astimezone()))
@@ -308,7 +309,8 @@ class Running:
             self._observer.run_stopping(cause)
         self._stop.drain(cause)
 
-    def _say_stopping(self) -> None:
+    def say_stopping(self) -> None:
+        """Tell that it stops, and how a second signal cuts."""
         if not self._job.silent:
             grace = self._settings.stop.grace_seconds
             say(

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 
@@ -188,7 +188,7 @@ class Session(Running):
     async def _reserve(self, lane: str, rate: float, slots: int) -> float:
         return await self._crew.reserve(lane, rate, slots)
 
-    def _told(self) -> dict[str, float | int]:
+    def _told(self) -> Mapping[str, int | str]:
         tally = self._tally
         return {
             "requests": tally.requests,
@@ -196,6 +196,7 @@ class Session(Running):
             "throttled": tally.throttled,
             "in_flight": tally.in_flight,
             "settled": sum(tally.settled.values()),
+            "held": self._traffic.held_by,
         }
 
     async def attend(self) -> Account:
@@ -258,11 +259,3 @@ class Session(Running):
         structlog.get_logger().warning("fleet.relieved", chunks=chunks)
         if not self._job.silent:
             say(f"{chunks} chunks of a worker that is silent were freed")
-
-    def say_where(self) -> None:
-        """Tell how far it is."""
-        self._say_where()
-
-    def say_stopping(self) -> None:
-        """Tell that it stops."""
-        self._say_stopping()

@@ -6,7 +6,7 @@ from functools import partial
 
 from worker.errors import LedgerError
 from worker.journal import FencedJournal, Journal
-from worker.ledger import Fence, Surroundings, Why
+from worker.ledger import Surroundings, Why
 from worker.ledger.fleet import FleetLedger
 from worker.ledger.queue import Taken
 from worker.ledger.survey import Surveyed
@@ -72,10 +72,10 @@ class Chunk:
 
     async def send(self) -> bool:
         """Bring its rows as far as they go; False when its records can no longer be written."""
-        parts, fence = self._parts, self._taken.fence
+        parts = self._parts
         pipeline = Pipeline(
             ledger=_Shelf(parts.ledger, self._taken.chunk),
-            journal=FencedJournal(parts.journal, Fence(*fence)),
+            journal=FencedJournal(parts.journal, self._taken.fence),
             queue=RowQueue(parts.queue_rows),
             submitter=parts.submitter,
             reconciler=parts.reconciler,
@@ -89,7 +89,7 @@ class Chunk:
         )
         recorded = True
         try:
-            await parts.journal.call(partial(parts.ledger.take_over, self._taken.chunk))
+            await parts.journal.call(partial(parts.ledger.take_over, *self._taken))
             await pipeline.run(self._rows(), parts.concurrency)
         except* LedgerError:
             recorded = False

@@ -1,6 +1,6 @@
 """One worker among several: it takes chunks, says that it is alive, and looks after those who are not any more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -39,7 +39,7 @@ class Crew:
         stop: Stop,
         *,
         slots: list[Slots],
-        sample: Callable[[], dict[str, float | int]],
+        sample: Callable[[], Mapping[str, int | str]],
         wake: Callable[[], None],
         on_relieved: Callable[[int], None],
         clock: Callable[[], float],

@@ -29,7 +29,7 @@ Reserve = Callable[[str, float, int], Awaitable[float]]
 class Slots:
     """The slots of one lane. reserve: as `Reserve`; ceiling: requests a second of all hosts together.
 
-    held: what `pause` was told, lane → the time (of the clock) until which nobody is to send.
+    paused_until: the time, of the clock, before which nobody is to send.
     """
 
     def __init__(
@@ -54,11 +54,6 @@ class Slots:
     def unlimited(self) -> bool:
         """Whether there is nothing to share."""
         return math.isinf(self._ceiling())
-
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return len(self._line)
 
     def pause(self, seconds: float) -> None:
         """Use nothing that was reserved, and remember to tell the others."""

@@ -5,17 +5,18 @@ nobody else's entry can be on its way to the disk. So a worker that was frozen, 
 chunk that another one has, and what has no intent on record is not sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from worker.ledger import FENCED, Asked, Entry, Fenced, Intent, Known, Settle
+from worker.errors import LedgerError
+from worker.ledger import FENCED, Entry, Fence, Fenced, Known, Settle
 from worker.ledger.connection import read
-from worker.ledger.pgledger import Batch, PostgresLedger
+from worker.ledger.pgledger import Answers, PostgresLedger
 from worker.ledger.transaction import guarded, milliseconds
 from worker.model import Failed, InDoubt, Row, Settlement, State
 
 _VALID = """
-SELECT id FROM procrastinate_jobs JOIN unnest(%(jobs)s::bigint[], %(times)s::integer[]) AS fence (job, taken)
+SELECT id, attempts FROM procrastinate_jobs JOIN unnest(%(jobs)s::bigint[], %(times)s::integer[]) AS fence (job, taken)
     ON job = id AND taken = attempts
 WHERE status = 'doing' FOR SHARE OF procrastinate_jobs
 """
@@ -52,58 +53,50 @@ class Placed(NamedTuple):
 
 
 class FleetLedger(PostgresLedger):
-    """The writing side for one of several workers. What is not fenced (samples, findings) is written as usual."""
+    """The writing side for one of several workers. What is not fenced (samples, findings) is written as usual.
 
-    def join(self, run: int) -> None:
-        """Write for a run that was begun on another connection."""
-        self._run = run
+    A row that failed may be sent again by the worker that it failed at: it is in the queue once for each time.
+    """
 
-    def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
+    _again = True
+
+    def _admitted(self, group: Sequence[Entry], answers: Answers) -> list[tuple[int, Entry]]:
         fences = {entry.fence for entry in group if isinstance(entry, Fenced)}
-        if not fences:
-            return super().write(group)
-        now = milliseconds()
-        answers: list[int | Known | Asked | None] = [None] * len(group)
-        try:
-            with guarded(self._connection, self.path):
-                values = {"jobs": [job for job, _ in fences], "times": [taken for _, taken in fences]}
-                valid = {job for (job,) in self._connection.batch(_VALID, values)}
-                batch = Batch()
-                for place, one in enumerate(group):
-                    entry = one.entry if isinstance(one, Fenced) else one
-                    if isinstance(one, Fenced) and one.fence.job not in valid:
-                        answers[place] = FENCED
-                    elif not batch.takes(place, entry):
-                        self._flush(batch, answers, now)
-                        batch = Batch()
-                        if not batch.takes(place, entry):
-                            answers[place] = self._enter(entry, now)
-                self._flush(batch, answers, now)
-                self._unqueue(group, answers)
-        except BaseException:
-            self._channels.clear()
-            raise
-        return answers
+        valid = self._valid(fences)
+        admitted: list[tuple[int, Entry]] = []
+        for place, one in enumerate(group):
+            if not isinstance(one, Fenced):
+                admitted.append((place, one))
+            elif one.fence in valid:
+                admitted.append((place, one.entry))
+            else:
+                answers[place] = FENCED
+        return admitted
 
-    def _unqueue(self, group: Sequence[Entry], answers: Sequence[int | Known | Asked | None]) -> None:
+    def _valid(self, fences: Collection[Fence]) -> set[Fence]:
+        """Return the fences that hold, and go on holding until the transaction ends."""
+        if not fences:
+            return set()
+        values = {"jobs": [job for job, _ in fences], "times": [taken for _, taken in fences]}
+        return {Fence(*found) for found in self._connection.batch(_VALID, values)}
+
+    def _follow_up(self, written: Sequence[tuple[int, Entry]], answers: Answers) -> None:
         """Take out of the queue what needs no sending any more: it is settled, or the ledger forbids it."""
         done = []
-        for one, answer in zip(group, answers, strict=True):
-            entry = one.entry if isinstance(one, Fenced) else one
-            if isinstance(entry, Settle) and answer is not FENCED and _is_over(entry.settlement):
+        for place, entry in written:
+            answer = answers[place]
+            if isinstance(entry, Settle) and _is_over(entry.settlement):
                 done.append(entry.settlement.key)
-            elif (
-                isinstance(entry, Intent)
-                and isinstance(answer, Known)
-                and answer.state not in {State.STARTED, State.IN_DOUBT}
-            ):
+            elif isinstance(answer, Known) and answer.state not in {State.STARTED, State.IN_DOUBT}:
                 done.append(answer.key)
         if done:
             self._connection.batch(_DONE, {"keys": done})
 
-    def take_over(self, chunk: int) -> None:
-        """Say of what another worker had begun that it may exist; only the chunk's holder may say so."""
+    def take_over(self, chunk: int, fence: Fence) -> None:
+        """Say of what another worker had begun that it may exist. Raises LedgerError for who has not got the chunk."""
         with guarded(self._connection, self.path):
+            if not self._valid({fence}):
+                raise LedgerError(f"{self.path}: another worker has taken this chunk over")
             self._connection.execute(_LEFT_STARTED, (milliseconds(), chunk))
 
     def queued(self, chunk: int, after: int, limit: int) -> list[Placed]:

@@ -10,7 +10,8 @@ from worker.ledger.pgconnection import PostgresConnection
 from worker.ledger.tables import REMEMBERED_CHANNELS, Tables, settled
 from worker.ledger.transaction import guarded, milliseconds, storable
 from worker.model import Row, Settlement, State
-from worker.place import Server
+
+Answers = list[int | Known | Asked | None]
 
 _CHANNELS = """
 INSERT INTO channels (channel_sid, interaction_sid)
@@ -36,7 +37,7 @@ WITH given AS (
         source_id = excluded.source_id, line = excluded.line, mark = excluded.mark, channel_id = excluded.channel_id,
         type = excluded.type, code = NULL, reason = NULL, http_status = NULL, request_id = NULL,
         started_at = excluded.started_at, settled_at = NULL
-    WHERE rows.state NOT IN {BARRIERS} AND rows.run_id <> excluded.run_id
+    WHERE rows.state NOT IN {BARRIERS} AND (%(again)s OR rows.run_id <> excluded.run_id)
     RETURNING id, key
 ), kept AS (
     INSERT INTO payloads (row_id, record, request)
@@ -84,39 +85,46 @@ class PostgresLedger(Tables):
     """The writing side of a ledger in PostgreSQL; see `worker.ledger.Ledger` for the contract."""
 
     _connection: PostgresConnection
-
-    def __init__(self, connection: PostgresConnection, server: Server) -> None:
-        super().__init__(connection, server)
+    _again = False
+    """Whether a row that failed may be sent once more in the same run."""
 
     def _check(self, *, soon: bool = False) -> None:
         """Whether the session still has its lock is what each statement shows: both end together."""
 
-    def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
+    def write(self, group: Sequence[Entry]) -> Answers:
         now = milliseconds()
-        answers: list[int | Known | Asked | None] = [None] * len(group)
+        answers: Answers = [None] * len(group)
         try:
             with guarded(self._connection, self.path):
                 batch = Batch()
-                for place, entry in enumerate(group):
+                admitted = self._admitted(group, answers)
+                for place, entry in admitted:
                     if not batch.takes(place, entry):
                         self._flush(batch, answers, now)
                         batch = Batch()
                         if not batch.takes(place, entry):
                             answers[place] = self._enter(entry, now)
                 self._flush(batch, answers, now)
+                self._follow_up(admitted, answers)
         except BaseException:
             self._channels.clear()  # their numbers may have been rolled back, and be given to others
             raise
         return answers
 
-    def _flush(self, batch: "Batch", answers: list[int | Known | Asked | None], now: int) -> None:
+    def _admitted(self, group: Sequence[Entry], answers: Answers) -> list[tuple[int, Entry]]:
+        """Return what is to be written, with its place in the group; the others are answered here."""
+        del answers
+        return list(enumerate(group))
+
+    def _follow_up(self, written: Sequence[tuple[int, Entry]], answers: Answers) -> None:
+        """Do what else belongs into the transaction, once everything is answered."""
+
+    def _flush(self, batch: "Batch", answers: Answers, now: int) -> None:
         if batch.settled:
             self._settle_all(batch.settled, now)
         if batch.findings:
             self._find_all(batch.findings)
-        self._number_channels(
-            [row for row in batch.rows if (row.channel_sid, row.interaction_sid) not in self._channels]
-        )
+        self._number_channels(batch.rows)
         for baseline in batch.baselines:
             self._enter(baseline, now)
         if batch.intents:
@@ -135,7 +143,7 @@ class PostgresLedger(Tables):
             found = self._connection.batch(_FOUND_CHANNELS, values)
         self._channels.update({(channel, interaction): number for number, channel, interaction in found})
 
-    def _intend_all(self, intents: dict[int, Intent], answers: list[int | Known | Asked | None], now: int) -> None:
+    def _intend_all(self, intents: dict[int, Intent], answers: Answers, now: int) -> None:
         ready = self._with_baselines(intents)
         keys = {intent.row.key: place for place, intent in intents.items()}
         taken: dict[str, int] = {}
@@ -151,6 +159,7 @@ class PostgresLedger(Tables):
                 "type": [row.type for row in rows],
                 "record": [row.text.encode() for row in rows],
                 "request": [row.body for row in rows],
+                "again": self._again,
                 "run": self._run,
                 "now": now,
             }

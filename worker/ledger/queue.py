@@ -6,7 +6,7 @@ a chunk's rows and its job appear in one transaction, and so do the end of a job
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
@@ -239,10 +239,10 @@ class Desk:
         """Give the connection back."""
         self._connection.close()
 
-    def beat(self, sample: dict[str, float | int]) -> bool:
+    def beat(self, sample: Mapping[str, int | str]) -> bool:
         """Say that this worker is alive, and how it is; False when the others do not think so any more."""
         with guarded(self._connection, self._server):
-            values = (json.dumps(sample), self._worker)
+            values = (json.dumps(dict(sample)), self._worker)
             self._connection.execute("UPDATE crew SET sample = ? WHERE worker_id = ?", values)
             return self._connection.execute(_BEAT, (self._worker,)).fetchone() is not None
 
