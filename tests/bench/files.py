@@ -118,10 +118,11 @@ def main() -> None:
         for _ in range(given.rounds):
             for title, ((file, delimiter), words) in contenders.items():
                 bare = bare_loop(folder / file, delimiter)
-                peaks[title], took = measure(folder, *words)
+                peaks[title], took, _ = measure(folder, *words)
                 seconds[title].append(took)
                 ratios[title].append(took / bare)
-        starts = [measure(folder, *words)[1] for words in (("--version",), ("status", "--ledger", "done.db")) * STARTS]
+        commands = (("--version",), ("status", "--ledger", "done.db")) * STARTS
+        starts = [measure(folder, *words).seconds for words in commands]
     print(f"{'':<24}{'rows/s':>10}{'slowest':>10}{'x bare loop':>13}{'peak RSS':>11}   {given.rows:,} rows")
     for title, times in seconds.items():
         rate, slowest = given.rows / median(times), given.rows / max(times)

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 from contextlib import closing
@@ -17,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.files import fill
-from tests.bench.memory import CREDENTIALS, ROWS_PER_CHANNEL, write_rows
+from tests.bench.memory import ROWS_PER_CHANNEL, measure, write_rows
 from tests.bench.speed import nginx
 
 ROOT = Path(__file__).parents[2]
@@ -50,23 +49,6 @@ def grow(ledger: Path, rows: int) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def cost(folder: Path, *words: str) -> tuple[float, float]:
-    """Run one command; return its CPU in seconds and its peak RSS in MB. Raises RuntimeError when it fails."""
-    env = {**os.environ, **CREDENTIALS, "PYTHONPATH": str(ROOT), "FLEX_IMPORT__DOUBT__BASELINE": "false"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "worker", *words],
-        cwd=folder,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(words)}: exit {process.returncode}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
-
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser()
@@ -76,6 +58,7 @@ def main() -> None:
     given = parser.parse_args()
     if shutil.which("nginx") is None:
         sys.exit("make bench-growth needs nginx: install it (on Debian: apt-get install nginx-light)")
+    os.environ.update(PYTHONPATH=str(ROOT), FLEX_IMPORT__DOUBT__BASELINE="false")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder / "first.csv", FIRST)
@@ -96,7 +79,7 @@ def main() -> None:
                     shutil.copyfile(folder / f"{size}.db", folder / "now.db")
                     run = ("run", "new.csv", "--base-url", base_url, "--rate", "inf", "--concurrency", "64")
                     for title, words in (("run", run), ("run again", run), ("status", ("status",))):
-                        cpu, peak = cost(folder, *words, "--ledger", "now.db")
+                        peak, _, cpu = measure(folder, *words, "--ledger", "now.db")
                         figures.setdefault((title, size), []).append(1e6 * cpu / given.rows)
                         peaks[title, size] = max(peak, peaks.get((title, size), 0))
                     for left in folder.glob("now.db*"):

@@ -11,6 +11,7 @@ import tempfile
 import time
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 ROWS = (10_000, 1_000_000)
 ROWS_PER_CHANNEL = 5
@@ -29,8 +30,16 @@ def write_rows(path: Path, rows: int) -> None:
             stream.write(f"KD{digest},UO{digest},{kind},person.{number}@example.com,Person {number}\n")
 
 
-def measure(folder: Path, *words: str) -> tuple[float, float]:
-    """Run one command; return its peak RSS in MB and its seconds. Raises RuntimeError when it fails."""
+class Cost(NamedTuple):
+    """What a command took. peak: RSS in MB; seconds: by the clock on the wall; cpu: likewise, of a core."""
+
+    peak: float
+    seconds: float
+    cpu: float
+
+
+def measure(folder: Path, *words: str) -> Cost:
+    """Run one command; return what it took. Raises RuntimeError when it fails."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "worker", *words],
@@ -43,7 +52,7 @@ def measure(folder: Path, *words: str) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)}: exit {process.returncode}")
-    return usage.ru_maxrss / 1024, time.perf_counter() - began
+    return Cost(usage.ru_maxrss / 1024, time.perf_counter() - began, usage.ru_utime + usage.ru_stime)
 
 
 def main() -> None:
@@ -72,7 +81,7 @@ def main() -> None:
                     "run again": (*sending, "--ledger", f"{rows}.db"),
                 }
                 for title, words in commands.items():
-                    peak, seconds = measure(folder, *words)
+                    peak, seconds, _ = measure(folder, *words)
                     peaks.setdefault(title, []).append(peak)
                     print(f"{title:<14}{rows:>11,}{peak:>8.1f} MB{rows / seconds:>10,.0f}", flush=True)
             for title, (small, large) in peaks.items():
