@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import anyio
-
 from worker.cli.forecasting import forecast
 from worker.cli.loading import configure
+from worker.cli.looping import run_loop
 from worker.cli.presenting import Checked, File, as_object, as_text
 from worker.cli.previewing import written
 from worker.cli.progressing import Progress
@@ -75,7 +74,7 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Place | 
         inputs = assign(found, config.settings, lookups.tables, wish.profile)
         lookups.load(asked(inputs))
         spare_collector()
-        read = anyio.run(_read, inputs, path, wish, config.settings.source.min_rows)
+        read = run_loop(_read, inputs, path, wish, config.settings.source.min_rows)
     options = [
         *(["--config", str(config_file)] if config_file else []),
         *(["--ledger", str(ledger)] if ledger else []),

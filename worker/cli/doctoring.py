@@ -19,6 +19,7 @@ from yarl import URL
 
 from worker.cli.importing import api_of
 from worker.cli.loading import configure
+from worker.cli.looping import run_loop
 from worker.cli.telling import masked, shown, tell
 from worker.cli.wiring import binding_of
 from worker.config import Config
@@ -77,7 +78,7 @@ def examine(config_file: Path | None, ledger: Place | None, base_url: str | None
     there: list[Check] = []
     if credentials is not None:
         try:
-            there = anyio.run(_service, config, credentials)
+            there = run_loop(_service, config, credentials)
         except ConfigError as exc:
             here.append(Check(Grade.FAIL, "service", str(exc)))
     code = Exit.USAGE if _failed(here) else Exit.HALTED if _failed(there) else Exit.DONE

@@ -4,6 +4,7 @@ import signal
 
 import anyio
 
+from worker.cli.looping import run_loop
 from worker.cli.telling import say, tell
 from worker.emulator import Behaviour, Emulator, Fault, serve
 from worker.errors import ConfigError
@@ -36,7 +37,7 @@ def serve_emulator(port: int, behaviour: Behaviour, *, remember: bool) -> int:
     if not 0 <= port < 1 << 16:
         raise ConfigError(f"--port: {port} is no port; it must be between 0 and 65535")
     try:
-        anyio.run(_serve, port, Emulator(behaviour, remember=remember))
+        run_loop(_serve, port, Emulator(behaviour, remember=remember))
     except OSError as exc:
         raise ConfigError(f"--port: port {port} of 127.0.0.1 cannot be used: {exc.strerror}") from exc
     return Exit.DONE

@@ -7,9 +7,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 
-import anyio
 import anyio.to_thread
 
+from worker.cli.looping import run_loop
 from worker.cli.repairing import find_rows
 from worker.cli.telling import say, shown, tell
 from worker.cli.together import open_fleet, server_in
@@ -77,7 +77,7 @@ def enqueue_files(
         ledger = bound(open_fleet(server), binding, choice)
         try:
             with closing(Filling(server)) as filling:
-                found = anyio.run(_fill, config, inputs, ledger, filling)
+                found = run_loop(_fill, config, inputs, ledger, filling)
         finally:
             ledger.close()
     if json_wanted:

@@ -22,6 +22,7 @@ from anyio.abc import Process
 from worker.cli.emulating import behave
 from worker.cli.forecasting import forecast
 from worker.cli.loading import configure
+from worker.cli.looping import run_loop
 from worker.cli.progressing import Line
 from worker.cli.repairing import find_rows
 from worker.cli.telling import tell
@@ -104,7 +105,7 @@ def rehearse_files(
         if any(source.path is None for source, _ in inputs):
             raise ConfigError("rehearse: stdin cannot be rehearsed, as it is read twice; name a file")
         words = [*(["--config", str(config.path)] if config.path else []), *(["--profile", profile] if profile else [])]
-        found = anyio.run(_rehearse, inputs, rows, Path(name), words, Line(silent=quiet))
+        found = run_loop(_rehearse, inputs, rows, Path(name), words, Line(silent=quiet))
     if not quiet or found.exit_code:
         tell(printable("\n".join(_lines(found, config))))
     return found.exit_code
