@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -295,27 +296,44 @@ async def test_a_fleet_is_seen_and_steered(tmp_path: Path, server: Postgres) -> 
     emulator = Emulator()
     async with serve(emulator) as base_url:
         fleet = Fleet(Scale(rows=600, channels=100, rate=30, workers=2), tmp_path, server, emulator, base_url)
+
+        async def look() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads((await fleet.command("status", "--json"))[1])["fleet"]
+            return found
+
+        async def paused(workers: int) -> None:
+            seen: list[dict[str, Any]] = []
+            while [(one.get("held"), one.get("in_flight")) for one in seen] != [("paused", 0)] * workers:
+                seen = [host["sample"] for host in (await look())["hosts"]]
+
         await fleet.enqueue()
         code, out, _ = await fleet.command("status")
         assert (code, "600 rows: 0 chunks being sent" in out, "no worker is at work" in out) == (0, True, True)
         for _ in range(2):
             await fleet.hire()
         await emulator.until(lambda: emulator.stats.created > 20)
-        found = json.loads((await fleet.command("status", "--json"))[1])["fleet"]
+        found = await look()
         assert {one["pid"] for one in found["hosts"]} == {one.pid for one in fleet.workers}
         assert f"process {fleet.workers[0].pid} (run " in (await fleet.command("status"))[1]
-        assert (await fleet.command("control", "pause"))[0] == 0
-        while True:
-            found = json.loads((await fleet.command("status", "--json"))[1])["fleet"]
-            if all((one["sample"]["held"], one["sample"]["in_flight"]) == ("paused", 0) for one in found["hosts"]):
-                break
+        one, other = (host["run"] for host in found["hosts"])
+        said = f"runs {one} and {other} are told to pause (they look every second)\n"
+        assert await fleet.command("control", "pause") == (0, said, "")
+        await paused(2)
         before = emulator.stats.arrived
         assert (await fleet.command("retry"))[0] == 5
         assert (await fleet.command("control", "drain"))[0] == 0
         assert [await one.wait() for one in fleet.workers] == [6, 6]
-        found = json.loads((await fleet.command("status", "--json"))[1])["fleet"]
+        found = await look()
         assert (found["hosts"], found["taken"]) == ([], 0)
+        assert [one["command"] for one in found["orders"]] == ["pause"]
+        late = await fleet.hire()
+        await paused(1)
+        assert "pause, as " in (await fleet.command("status"))[1]
         assert emulator.stats.arrived == before < 600
+        assert (await fleet.command("control", "resume"))[0] == 0
+        await emulator.until(lambda: emulator.stats.arrived > before)
+        late.terminate()
+        assert await late.wait() == 143
         await fleet.finish()
 
 

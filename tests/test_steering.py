@@ -58,7 +58,7 @@ def recorded(path: Path) -> list[tuple[int, str, float | None, str]]:
 
 def test_orders_are_heard_once_and_in_the_order_in_which_they_were_given(desk: Desk, place: SqlitePlace) -> None:
     """Those from before the first look, and those between two looks; each with its rate and who gave it."""
-    assert give_order(place.path, "rate", 2.5, "ann@desk") == desk.run
+    assert give_order(place.path, "rate", 2.5, "ann@desk") == [desk.run]
     give_order(place.path, "pause", None, "bob@desk")
     with Orders(place.path, desk.run) as orders:
         assert orders.next() == [Order(1, "rate", 2.5, "ann@desk"), Order(2, "pause", None, "bob@desk")]
@@ -68,6 +68,36 @@ def test_orders_are_heard_once_and_in_the_order_in_which_they_were_given(desk: D
         give_order(place.path, "drain", None, "ann@desk")
         assert [order[1:3] for order in orders.next()] == [("resume", None), ("rate", inf), ("drain", None)]
         assert orders.next() == []
+
+
+def test_workers_heed_what_was_told_before_they_came(place: SqlitePlace) -> None:
+    """The last pause and the last rate, until somebody says otherwise; a drain is for those who are there."""
+
+    def heard() -> list[tuple[Command, float | None]]:
+        with at_work(place) as desk:
+            number = desk.ledger.start_run("worker")
+            with Orders(place.path, number, standing=True) as orders:
+                found = [order[1:3] for order in orders.next()]
+                assert orders.next() == []
+                return found
+
+    def told(*given: tuple[Command, float | None]) -> None:
+        with at_work(place) as desk:
+            desk.ledger.start_run("worker")
+            for command, rate in given:
+                give_order(place.path, command, rate, "ann@desk")
+
+    assert heard() == []
+    told(("rate", 2.0), ("pause", None), ("rate", 5.0), ("drain", None))
+    assert heard() == heard() == [("pause", None), ("rate", 5.0)]
+    with at_work(place) as desk, Orders(place.path, desk.run, standing=False) as orders:
+        assert orders.next() == []
+        give_order(place.path, "resume", None, "ann@desk")
+    assert heard() == [("pause", None), ("rate", 5.0)], "what a run was told is no worker's affair"
+    told(("resume", None))
+    assert heard() == [("rate", 5.0)]
+    told(("rate", inf))
+    assert heard() == []
 
 
 def test_an_order_is_recorded_with_its_moment(desk: Desk, place: SqlitePlace) -> None:
@@ -87,7 +117,7 @@ def test_an_order_ends_with_its_run(desk: Desk, place: SqlitePlace) -> None:
     desk.begin_next_run()
     with Orders(place.path, last) as earlier, Orders(place.path, desk.run) as orders:
         assert orders.next() == []
-        assert give_order(place.path, "drain", None, "ann@desk") == desk.run
+        assert give_order(place.path, "drain", None, "ann@desk") == [desk.run]
         assert [order.command for order in orders.next()] == ["drain"]
         assert [order.command for order in earlier.next()] == ["pause"]
 
@@ -97,7 +127,7 @@ def test_what_sends_or_lists_can_be_steered(place: SqlitePlace, command: str) ->
     """The three commands whose runs take long."""
     with closing(place.open()) as ledger:
         number = ledger.start_run(command)
-        assert give_order(place.path, "pause", None, "ann@desk") == number
+        assert give_order(place.path, "pause", None, "ann@desk") == [number]
 
 
 def test_a_name_that_is_no_text_is_no_obstacle(desk: Desk, place: SqlitePlace) -> None:
@@ -119,7 +149,7 @@ def test_an_order_is_on_the_disk_when_it_is_said_to_be_given(desk: Desk, place: 
 def test_a_link_leads_to_the_same_run(desk: Desk, place: SqlitePlace, tmp_path: Path) -> None:
     """The lock is beside the file itself, whatever name the ledger is reached by."""
     (tmp_path / "link.db").symlink_to(place.path)
-    assert give_order(tmp_path / "link.db", "pause", None, "ann@desk") == desk.run
+    assert give_order(tmp_path / "link.db", "pause", None, "ann@desk") == [desk.run]
 
 
 # ---- nobody to give it to -------------------------------------------------------------------------------------------
@@ -181,7 +211,7 @@ def test_a_run_ends_before_an_order_or_after_it_but_not_in_between(
         return number
 
     monkeypatch.setattr(steering, "_steered", look_and_end)
-    assert give_order(place.path, "pause", None, "ann@desk") == desk.run
+    assert give_order(place.path, "pause", None, "ann@desk") == [desk.run]
     monkeypatch.undo()
 
     def ask_and_end(_: Path) -> list[str]:
@@ -233,7 +263,7 @@ def test_a_ledger_that_somebody_else_has_locked_takes_no_order(
         ):
             give_order(place.path, "pause", None, "ann@desk")
     assert recorded(place.path) == []
-    assert give_order(place.path, "pause", None, "ann@desk") == desk.run
+    assert give_order(place.path, "pause", None, "ann@desk") == [desk.run]
 
 
 def give_orders(path: Path) -> None:
@@ -299,7 +329,7 @@ def test_a_run_that_writes_all_the_time_hears_every_order(place: SqlitePlace) ->
         given = [give_order(place.path, "rate", number, f"ann{number}@desk") for number in range(1, 21)]
         *heard, rows = process.stdout.read().splitlines()
         assert process.wait() == 0
-    assert given == [1] * 20
+    assert given == [[1]] * 20
     assert heard == [f"{number} rate {number}.0 ann{number}@desk" for number in range(1, 21)]
     assert not place.path.with_name("imports.db-wal").exists()
     assert len(place.rows()) == int(rows)
@@ -353,7 +383,7 @@ def test_a_holder_without_a_number_is_one_all_the_same(desk: Desk, place: Sqlite
     """On a full disk it could not write it; its run can be steered."""
     os.truncate(place.path.with_name("imports.db.lock"), 0)
     assert holder_of(place.path) == "another process"
-    assert give_order(place.path, "pause", None, "ann@desk") == desk.run
+    assert give_order(place.path, "pause", None, "ann@desk") == [desk.run]
 
 
 def test_a_lock_that_cannot_be_asked_about_is_an_error(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """`control`: a word to the run that is at work on a ledger. It never disturbs that run."""
 
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def steer(command: Command, rate: str | None, config: Path | None, ledger: Place
     Raises ConfigError for a rate that is missing, odd or none, LedgerRefusedError when no run can be steered there.
     """
     ceiling = _ceiling(command, rate)
-    run = give_order(configure(config, ledger, {}).ledger_path, command, ceiling, person())
-    tell(f"run {run} is told to {_said(command, ceiling)} (it looks every second)")
+    runs = sorted(give_order(configure(config, ledger, {}).ledger_path, command, ceiling, person()))
+    who, look = (f"run {runs[0]} is", "it looks") if len(runs) == 1 else (f"runs {_listed(runs)} are", "they look")
+    tell(f"{who} told to {_said(command, ceiling)} ({look} every second)")
     return Exit.DONE
 
 
@@ -38,6 +40,11 @@ def _ceiling(command: Command, rate: str | None) -> float | None:
     if not found > 0:  # not a number is not, either
         raise ConfigError("control rate: must be more than 0; to send nothing for a while: flex-import control pause")
     return found
+
+
+def _listed(runs: Sequence[int]) -> str:
+    *others, last = map(str, runs)
+    return f"{', '.join(others)} and {last}"
 
 
 def _said(command: Command, ceiling: float | None) -> str:

@@ -83,13 +83,17 @@ def _fleet(place: Place) -> "Fleet | None":
 
 
 def _fleet_as_object(fleet: "Fleet") -> dict[str, object]:
-    return fleet._asdict() | {"hosts": [host._asdict() for host in fleet.hosts]}
+    hosts, orders = ([one._asdict() for one in each] for each in (fleet.hosts, fleet.orders))
+    return fleet._asdict() | {"hosts": hosts, "orders": orders}
 
 
 def _fleet_lines(fleet: "Fleet") -> list[str]:
     lines = [f"queue        {fleet.queued:>11,} rows: {fleet.taken} chunks being sent, {fleet.waiting} waiting"]
     if fleet.left:
         lines.append(f"  {fleet.left:,} of them wait for the next enqueue: their channel had a row in doubt, say")
+    for order in fleet.orders:
+        what = order.command if order.rate is None else f"{order.rate:g}/s at most"
+        lines.append(f"  {what}, as {order.by} says: for all workers, also those that join later")
     if not fleet.hosts:
         lines.append("no worker is at work: flex-import worker, on as many hosts as you like")
     for one in fleet.hosts:
@@ -124,8 +128,8 @@ def _as_text(standing: _Standing, groups: Sequence[Cluster], settings: Settings)
             lines.append(f"  {state.value.replace('_', ' '):<12}{counts[state]:>11,}{note}")
     if not counts:
         lines.append("  no rows yet")
-    if standing.fleet and (standing.fleet.queued or standing.fleet.hosts):
-        lines += _fleet_lines(standing.fleet)
+    if (fleet := standing.fleet) and (fleet.queued or fleet.hosts or fleet.orders):
+        lines += _fleet_lines(fleet)
     else:
         lines += _run_lines(standing, settings)
     if groups:

@@ -233,7 +233,7 @@ class Session(Running):
         await self._crew.ask(partial(self._desk.join, self._number))
         self._announce()
         settings = self._settings
-        with closing(Orders(self._ledger.path, self._number)) as self._orders:
+        with closing(Orders(self._ledger.path, self._number, standing=True)) as self._orders:
             async with Journal(self._ledger) as journal, anyio.create_task_group() as aside:
                 for task in self._beside(journal):
                     aside.start_soon(task)

@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from worker.ledger.postgres import open_readonly
+from worker.ledger.steering import Order, standing_orders
 from worker.place import Server
 
 _QUEUE = """
@@ -35,13 +36,17 @@ class Host(NamedTuple):
 
 
 class Fleet(NamedTuple):
-    """What a fleet has to do. waiting, taken: chunks. left: rows that wait for `enqueue`, as their chunk is over."""
+    """What a fleet has to do. waiting, taken: chunks. left: rows that wait for `enqueue`, as their chunk is over.
+
+    orders: what workers have to heed, also those that join later.
+    """
 
     queued: int
     waiting: int
     taken: int
     left: int
     hosts: list[Host]
+    orders: list[Order]
 
 
 def look_at_fleet(server: Server) -> Fleet | None:
@@ -55,4 +60,4 @@ def look_at_fleet(server: Server) -> Fleet | None:
             Host(run, host, pid, silent, chunks, json.loads(sample))
             for run, host, pid, sample, silent, chunks in connection.execute(_HOSTS).fetchall()
         ]
-        return Fleet(queued, waiting, taken, left, hosts)
+        return Fleet(queued, waiting, taken, left, hosts, standing_orders(connection))

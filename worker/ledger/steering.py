@@ -1,12 +1,14 @@
 """A word to the run that works on a ledger: written beside it by another process, looked for by the run itself.
 
-An order is for one run and ends with it. What it means is the run's affair.
+An order is for one run and ends with it; what workers are told is for all of them, and holds until they are told
+otherwise. What an order means is the run's affair.
 """
 
 import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from math import inf
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
@@ -24,6 +26,12 @@ _STEERED = ("run", "retry", "reconcile", "undo", "worker")
 _UNENDED = "SELECT id, command, pid, host FROM runs WHERE ended_at IS NULL ORDER BY id DESC LIMIT 100"
 _ORDER = "INSERT INTO orders (run_id, given_at, given_by, command, rate) VALUES (?, ?, ?, ?, ?)"
 _FURTHER = "SELECT id, command, rate, given_by FROM orders WHERE run_id = ? AND id > ? ORDER BY id"
+_STANDING = """
+SELECT id, command, rate, given_by FROM orders WHERE id IN (
+    SELECT max(orders.id) FROM orders JOIN runs ON runs.id = run_id
+    WHERE runs.command = 'worker' AND orders.command <> 'drain' GROUP BY orders.command = 'rate')
+ORDER BY id
+"""
 
 
 class Order(NamedTuple):
@@ -35,8 +43,8 @@ class Order(NamedTuple):
     by: str
 
 
-def give_order(path: Place, command: Command, rate: float | None, by: str) -> int:
-    """Write an order to the run that is at work on a ledger, durably; returns its number. To workers: to each of them.
+def give_order(path: Place, command: Command, rate: float | None, by: str) -> list[int]:
+    """Write an order to the run that is at work on a ledger, durably, or to all workers; returns their numbers.
 
     rate: requests a second at most, for `rate` only. by: who gives it. Raises LedgerRefusedError when there is no such
     run or no ledger of this version, LedgerError when it cannot be written.
@@ -56,7 +64,7 @@ def give_order(path: Place, command: Command, rate: float | None, by: str) -> in
             for run in runs:
                 connection.execute(_ORDER, (run, time.time_ns() // 1_000_000, by, command, rate))
             connection.commit()
-            return runs[0]
+            return runs
     except sqlite3.Error as exc:
         raise LedgerError(f"{path}: the order could not be written: {exc}; give it again") from exc
 
@@ -87,28 +95,38 @@ def _works(holders: Sequence[str], pid: int, host: str) -> bool:
     return any(one in {f"process {pid}", UNNAMED} or (" on " in one and far.startswith(one)) for one in holders)
 
 
+def standing_orders(connection: Connection) -> list[Order]:
+    """Return what workers were told and have to heed whenever they join: a pause that goes on, a rate that holds."""
+    found = [Order(*row) for row in connection.execute(_STANDING).fetchall()]
+    return [order for order in found if order.command != "resume" and order.rate != inf]
+
+
 class Orders:
     """The orders to one run, as they come. A read-only look that never holds up who writes.
+
+    standing: begin with those that workers have to heed whenever they join.
 
     Raises LedgerError when the ledger cannot be read. Close it before the ledger: who closes last tidies up its log.
     """
 
-    def __init__(self, path: Place, run: int) -> None:
+    def __init__(self, path: Place, run: int, *, standing: bool = False) -> None:
         self._path = path
         self._run = run
+        self._standing = standing
         self._last = 0
         self._connection = open_readonly(path)
 
     def next(self) -> list[Order]:
         """Return the orders that were not returned yet, in the order in which they were given."""
         try:
-            found = self._connection.execute(_FURTHER, (self._run, self._last)).fetchall()
+            standing = standing_orders(self._connection) if self._standing else []
+            orders = [Order(*row) for row in self._connection.execute(_FURTHER, (self._run, self._last)).fetchall()]
         except sqlite3.Error as exc:
             raise LedgerError(f"{self._path}: the orders to this run cannot be read: {exc}") from exc
-        orders = [Order(*row) for row in found]
+        self._standing = False
         if orders:
             self._last = orders[-1].number
-        return orders
+        return standing + orders
 
     def close(self) -> None:
         """Look no further."""
