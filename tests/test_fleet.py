@@ -1,6 +1,7 @@
 """Several workers on one ledger: a small ordeal each time, and what only a fleet can get wrong."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -296,6 +297,7 @@ async def test_a_fleet_is_seen_and_steered(tmp_path: Path, server: Postgres) -> 
     emulator = Emulator()
     async with serve(emulator) as base_url:
         fleet = Fleet(Scale(rows=600, channels=100, rate=30, workers=2), tmp_path, server, emulator, base_url)
+        fleet.env["FLEX_IMPORT__METRICS__TEXTFILE"] = "worker.prom"
 
         async def look() -> dict[str, Any]:
             found: dict[str, Any] = json.loads((await fleet.command("status", "--json"))[1])["fleet"]
@@ -325,6 +327,9 @@ async def test_a_fleet_is_seen_and_steered(tmp_path: Path, server: Postgres) -> 
         assert [await one.wait() for one in fleet.workers] == [6, 6]
         found = await look()
         assert (found["hosts"], found["taken"]) == ([], 0)
+        told = (tmp_path / "worker.prom").read_text()
+        assert "flex_import_queued_rows" in told
+        assert re.search(r"^flex_import_workers [12]\.0$", told, re.MULTILINE)
         assert [one["command"] for one in found["orders"]] == ["pause"]
         late = await fleet.hire()
         await paused(1)

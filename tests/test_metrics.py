@@ -25,7 +25,7 @@ from worker.config import MetricsSettings, load
 from worker.emulator import Behaviour, Emulator, serve
 from worker.errors import ConfigError
 from worker.latency import Percentiles
-from worker.metrics import Metrics, Reading, serving
+from worker.metrics import Metrics, Queue, Reading, serving
 from worker.model import Tally
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
@@ -39,7 +39,7 @@ def reading(**counts: int) -> Reading:
     tally.last_request = 123.0
     for name, count in counts.items():
         setattr(tally, name, count)
-    return Reading(2, "run", "1.0", 100.0, tally, float("inf"), 16, Percentiles(0.1, 0.2, 0.3))
+    return Reading(2, "run", "1.0", 100.0, tally, float("inf"), 16, Percentiles(0.1, 0.2, 0.3), Queue(900, 5, 3, 1, 2))
 
 
 def told(text: str) -> dict[str, float]:
@@ -85,6 +85,8 @@ async def test_a_run_tells_its_account_its_limits_and_how_it_ended() -> None:
     assert found["flex_import_rate_limit"] == float("inf")
     assert found["flex_import_answer_seconds{99}"] == 0.3
     assert found["flex_import_run_in_progress"] == 1
+    assert [found[f"flex_import_{name}"] for name in ("queued_rows", "left_rows", "workers")] == [900, 5, 2]
+    assert (found["flex_import_chunks{waiting}"], found["flex_import_chunks{taken}"]) == (3, 1)
     assert "flex_import_last_run_exit_code" not in found
     await metrics.finish(4, 12.5)
     found = told(text_of(metrics))
@@ -98,7 +100,7 @@ async def test_every_metric_is_documented_and_every_alert_is_about_one() -> None
     metrics = metrics_of()
     await metrics.finish(0, 1.0)
     names = {re.sub(r"\{.*", "", name) for name in told(text_of(metrics))}
-    assert len(names) == 17
+    assert len(names) == 21
     for name in names:
         assert f"`{name}`" in PAGE, name
     asked = set(re.findall(r"flex_import_\w+", ALERTS.read_text()))
@@ -109,7 +111,7 @@ async def test_every_metric_is_documented_and_every_alert_is_about_one() -> None
 def test_the_alerts_are_rules_that_say_what_to_do() -> None:
     """Each has an expression, a severity, and a first step for whoever is woken."""
     [group] = yaml.safe_load(ALERTS.read_text())["groups"]
-    assert len(group["rules"]) == 8
+    assert len(group["rules"]) == 9
     for rule in group["rules"]:
         assert rule["alert"].startswith("FlexImport")
         assert rule["expr"]
@@ -126,7 +128,7 @@ def promtool(*words: str, given: str = "") -> "subprocess.CompletedProcess[str]"
 async def test_prometheus_own_tool_finds_nothing_wrong() -> None:
     """Neither with the rules nor with the names."""
     checked = promtool("check", "rules", str(ALERTS))
-    assert (checked.returncode, "8 rules found" in checked.stdout) == (0, True), checked.stderr
+    assert (checked.returncode, "9 rules found" in checked.stdout) == (0, True), checked.stderr
     metrics = metrics_of()
     await metrics.finish(0, 1.0)
     checked = promtool("check", "metrics", given=text_of(metrics))

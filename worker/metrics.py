@@ -36,8 +36,21 @@ _PUSH_SECONDS = 5.0
 _LAST_SUCCESS = "flex_import_last_success_timestamp_seconds"
 
 
+class Queue(NamedTuple):
+    """What a fleet has to do. left: queued rows whose chunk is over; waiting, taken: chunks; workers: who is alive."""
+
+    rows: int
+    left: int
+    waiting: int
+    taken: int
+    workers: int
+
+
 class Reading(NamedTuple):
-    """A run at one moment. rate: requests a second at most; slots: at once; latest: how long answers took lately."""
+    """A run at one moment. rate: requests a second at most; slots: at once; latest: how long answers took lately.
+
+    queue: of a worker, once it has looked.
+    """
 
     run: int
     command: str
@@ -47,6 +60,7 @@ class Reading(NamedTuple):
     rate: float
     slots: int
     latest: Percentiles | None
+    queue: Queue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,8 @@ class _Numbers(Collector):
         reading = self.look()
         yield from _about(reading)
         yield from _counted(reading.tally)
+        if reading.queue:
+            yield from _queued(reading.queue)
         running = 0 if self.ended else 1
         yield GaugeMetricFamily("flex_import_run_in_progress", "Whether a run is at work.", running)
         if self.ended:
@@ -111,14 +127,28 @@ def _counted(tally: Tally) -> Iterator[Metric]:
         yield GaugeMetricFamily("flex_import_last_request_timestamp_seconds", last, tally.last_request)
 
 
+def _queued(queue: Queue) -> Iterator[Metric]:
+    yield GaugeMetricFamily("flex_import_queued_rows", "Rows in the queue of all workers.", queue.rows)
+    yield GaugeMetricFamily("flex_import_left_rows", "Those of them that wait for the next enqueue.", queue.left)
+    chunks = GaugeMetricFamily("flex_import_chunks", "Chunks of queued rows.", labels=["state"])
+    chunks.add_metric(["waiting"], queue.waiting)
+    chunks.add_metric(["taken"], queue.taken)
+    yield chunks
+    yield GaugeMetricFamily("flex_import_workers", "Workers that are alive.", queue.workers)
+
+
 class Metrics:
-    """The numbers of one run, and where they go. on_failure: is told once what could not be delivered, and why."""
+    """The numbers of one run, and where they go. on_failure: is told once what could not be delivered, and why.
+
+    wanted: whether they go anywhere.
+    """
 
     def __init__(
         self, settings: MetricsSettings, textfile: Path | None, on_failure: Callable[[str, str], None]
     ) -> None:
         self._textfile = textfile
         self._gateway = settings.pushgateway
+        self.wanted = bool(textfile or settings.pushgateway or settings.port)
         self._on_failure = on_failure
         self._failed: set[str] = set()
         self._numbers = _Numbers(_last_success(textfile))

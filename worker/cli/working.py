@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
 import anyio
@@ -22,18 +22,19 @@ from worker.cli.wiring import binding_of, bound, spare_collector
 from worker.config import Config
 from worker.credentials import read_credentials
 from worker.errors import LedgerError, LedgerHeldError
-from worker.fleet import BEAT_SECONDS, Crew, Parts, SharedPace, Slots
+from worker.fleet import BEAT_SECONDS, SILENT_SECONDS, Crew, Parts, SharedPace, Slots
 from worker.journal import Journal
 from worker.lease import Lease
+from worker.ledger.crew import look_at_fleet
 from worker.ledger.fleet import FleetLedger
 from worker.ledger.queue import Desk, Pacer
 from worker.ledger.steering import Orders
 from worker.limiter import Limiter
-from worker.metrics import Metrics
+from worker.metrics import SECONDS, Metrics, Queue, Reading
 from worker.model import Cause, Exit, Tally
 from worker.report import Account, as_json, as_text
 from worker.schedule import Hours
-from worker.stopping import Stop, conduct, heed_requests, ignore_requests
+from worker.stopping import Stop, Task, conduct, heed_requests, ignore_requests
 from worker.traffic import Pace
 
 _LONGEST_WAIT_SECONDS = 15.0
@@ -165,6 +166,7 @@ class Session(Running):
         self._outer = outer
         self._traffic.lease = self._lease
         self.lost = ""
+        self._queued: Queue | None = None
         self._crew = Crew(
             desk,
             pacer,
@@ -198,6 +200,22 @@ class Session(Running):
             "settled": sum(tally.settled.values()),
             "held": self._traffic.held_by,
         }
+
+    def _read_off(self) -> Reading:
+        return super()._read_off()._replace(queue=self._queued)
+
+    def _beside(self, journal: Journal) -> list[Task]:
+        return [*super()._beside(journal), *([self._watch_queue] if self._metrics.wanted else [])]
+
+    async def _watch_queue(self) -> None:
+        """Look how much there is to do as often as that is told to others."""
+        while True:
+            with suppress(LedgerError):  # the crew finds out what is wrong with the database
+                fleet = await anyio.to_thread.run_sync(partial(look_at_fleet, server_in(self._job.config)))
+                if fleet:
+                    alive = sum(host.silent_seconds < SILENT_SECONDS for host in fleet.hosts)
+                    self._queued = Queue(fleet.queued, fleet.left, fleet.waiting, fleet.taken, alive)
+            await anyio.sleep(SECONDS)
 
     async def attend(self) -> Account:
         """Take chunks until told to stop; record how it ended, and return the account."""
