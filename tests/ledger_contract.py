@@ -211,6 +211,13 @@ class LedgerContract:
 
     # ---- intents ----------------------------------------------------------------------------------------------------
 
+    def test_an_input_is_known_by_its_whole_header_however_wide(self, desk: Desk) -> None:
+        """An index of a database takes less than an export of hundreds of columns has."""
+        wide = SOURCE._replace(header=os.urandom(20_000).hex())
+        number = desk.ledger.register(wide)
+        assert desk.ledger.register(wide._replace(header=wide.header + "x")) != number
+        assert desk.ledger.register(wide._replace(profile="other")) == number
+
     def test_a_new_row_is_started_with_all_that_it_takes_to_send_it_again(self, desk: Desk, place: Place) -> None:
         """An intent stores where the row came from and where it goes, its record and its request."""
         wanted = desk.row(1)

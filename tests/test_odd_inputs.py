@@ -205,6 +205,19 @@ CASES: dict[str, Case] = {
     "a footer": reads("fields", PLAIN + "(2 rows)\n", A, B, bad(4, "has 1 field, the header has 2")),
     "an end-of-file mark of DOS": reads("fields", PLAIN + "\x1a", A, B, bad(4, "has 1 field, the header has 2")),
     "no key": reads("no-key", "k,v\n,a\n2,b\n", (2, "key_empty", "source.key: k empty"), B),
+    "a key that is no id": reads(
+        "bad-key",
+        f"k,v\n{'é' * 1_000}x,a\n2,b\n",
+        (2, "key_unfit", "source.key: more than 2,000 bytes; let it read fewer columns"),
+        B,
+    ),
+    "a key with a NUL": reads(
+        "bad-key",
+        '{"k": "1\\u0000", "v": "a"}\n{"k": "2", "v": "b"}\n',
+        (1, "key_unfit", "source.key: a NUL character"),
+        (2, "2", "b"),
+        name="a.ndjson",
+    ),
     "a line of delimiters only": reads("blank", 'k,v\n1,a\n,\n"",\n,,,\n""\n2,b\n,\n', A, (7, "2", "b")),
     "delimiters at the end of records only": reads(
         "fields",
@@ -671,7 +684,7 @@ def test_every_policy_has_a_case_and_every_case_a_policy() -> None:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_case_goes_as_its_policy_says(case: Case) -> None:
     """Stops: a message; rejected: a bad record among others; taken and skipped: all records are good."""
-    codes = {"malformed", "key_empty", "key_conflict", "duplicate"}
+    codes = {"malformed", "key_empty", "key_unfit", "key_conflict", "duplicate"}
     if isinstance(case.expected, str):
         outcome = {"stops"}
     elif any(code in codes for _, code, _ in case.expected):

@@ -483,6 +483,14 @@ def test_a_key_template_names_the_row(template: str, values: dict[str, Any], key
         assert (made.key, made.fingerprint) == (key, row_of(GOOD).fingerprint)
 
 
+def test_a_key_is_as_long_as_every_index_takes() -> None:
+    """Counted in bytes, not in characters."""
+    assert isinstance(mapped({**GOOD, "ID": "é" * 1_000}, key="{ID}"), Row)
+    made = mapped({**GOOD, "ID": "é" * 1_000 + "x"}, key="{ID}")
+    assert isinstance(made, Misfit)
+    assert (made.key, made.problem.code) == (None, "key_unfit")
+
+
 def test_a_key_s_empty_columns_are_named_once() -> None:
     """However often the key reads them."""
     made = mapped({**GOOD, "ID": " ", "site": ""}, key="{ID}-{site}-{ID}")

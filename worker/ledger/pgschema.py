@@ -200,6 +200,11 @@ MIGRATIONS: tuple[str, ...] = (
         held_until DOUBLE PRECISION NOT NULL
     );
     """,
+    """
+    -- headers are as long as exports are wide, and an index takes 2,704 bytes
+    ALTER TABLE sources DROP CONSTRAINT sources_path_format_encoding_delimiter_header_key;
+    CREATE UNIQUE INDEX sources_input ON sources (md5(path), format, encoding, delimiter, md5(header));
+    """,
 )
 
 _VERSION = "SELECT to_regclass(quote_ident(current_schema()) || '.ledger_version') IS NOT NULL"

@@ -2,6 +2,11 @@
 
 from worker.ledger.attaching import BARRIERS
 
+SOURCE = "SELECT id FROM sources WHERE (path, format, encoding, delimiter, header) = (?, ?, ?, ?, ?)"
+NEW_SOURCE = """
+INSERT INTO sources (path, format, encoding, delimiter, header, profile) VALUES (?, ?, ?, ?, ?, ?) RETURNING id
+"""
+
 INTENT = f"""
 INSERT INTO rows (key, fingerprint, state, run_id, source_id, line, mark, channel_id, type, started_at)
 VALUES (?, ?, 'started', ?, ?, ?, ?, ?, ?, ?)

@@ -16,6 +16,7 @@ from worker.errors import LedgerError
 from worker.ledger import Finding, Known, SourceFile, Standing, standing_of
 from worker.ledger.census import Census, Seen, seen
 from worker.ledger.opening import open_readonly
+from worker.ledger.statement import SOURCE
 from worker.ledger.waiving import has_waivers, is_waived
 from worker.model import Draft, Misfit, State
 from worker.place import Place
@@ -88,9 +89,8 @@ class Survey:
         """Return the number that an input has in the ledger; None when it has none. Raises LedgerError."""
         if self._ledger is None:
             return None
-        query = "SELECT id FROM sources WHERE (path, format, encoding, delimiter, header) = (?, ?, ?, ?, ?)"
         with self._explained(), self._working:
-            found = self._ledger.execute(query, source[:-1]).fetchone()
+            found = self._ledger.execute(SOURCE, source[:-1]).fetchone()
         return found and int(found[0])
 
     def settled(self, source: int, first_line: int, last_line: int) -> dict[tuple[int, int], int]:

@@ -122,15 +122,13 @@ class Tables(ABC):
 
     def register(self, source: SourceFile) -> int:
         with guarded(self._connection, self.path):
-            self._connection.execute(
-                "INSERT INTO sources (path, format, encoding, delimiter, header, profile) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (path, format, encoding, delimiter, header) DO UPDATE SET profile = excluded.profile "
-                "WHERE sources.profile <> excluded.profile",
-                source,
-            )
-            where = "path = ? AND format = ? AND encoding = ? AND delimiter = ? AND header = ?"
-            found: int = self._connection.execute(f"SELECT id FROM sources WHERE {where}", source[:-1]).fetchone()[0]
-            return found
+            execute = self._connection.execute
+            found = execute(statement.SOURCE, source[:-1]).fetchone()
+            if found is None:
+                found = execute(statement.NEW_SOURCE, source).fetchone()
+            else:
+                execute("UPDATE sources SET profile = ? WHERE id = ?", (source.profile, *found))
+            return int(found[0])
 
     def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
         now = milliseconds()

@@ -39,6 +39,9 @@ from worker.template import Template, as_text, parse
 __all__ = ["CANONICAL_VERSION", "FIELDS", "Mapper", "ready"]
 
 
+MOST_KEY_BYTES = 2_000
+"""In UTF-8: what every engine's index takes, so that a ledger can move. Nor does every engine take NUL."""
+
 _new = tuple.__new__  # what Draft(...) does in the end, without the detour
 
 
@@ -199,6 +202,11 @@ class Mapper:
             if damaged:
                 where = " and ".join(f'column "{column}"' for column in damaged)
                 raise UnfitError([Fault(f"source.key: {where}", EXCEL_NUMBER, texts[damaged[0]])])
+        if 4 * len(key) > MOST_KEY_BYTES and len(key.encode("utf-8", "surrogatepass")) > MOST_KEY_BYTES:
+            rule = f"more than {MOST_KEY_BYTES:,} bytes; let it read fewer columns"
+            raise UnfitError([Fault("source.key", rule)], "key_unfit")
+        if "\0" in key:
+            raise UnfitError([Fault("source.key", "a NUL character")], "key_unfit")
         return key
 
     def _with_others(self, unfit: UnfitError, values: Mapping[str, Any]) -> UnfitError:
