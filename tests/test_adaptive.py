@@ -53,6 +53,33 @@ def test_one_event_is_answered_once() -> None:
     assert finder.refuse(now + 1.5, now + 1.4)
 
 
+def test_what_all_got_through_is_the_limit_of_all() -> None:
+    """Where that is known: here it was a quarter of it."""
+    finder = RateFinder(400, 0.5)
+    now = admitted(finder, 25, 0, 2)
+    assert finder.refuse(now, now - 0.01, let_through=110.0)
+    assert finder.found == 110.0
+    now = admitted(finder, 25, now, 2)
+    assert finder.refuse(now, now - 0.01, let_through=1.0)
+    assert finder.found == pytest.approx(26, rel=0.1), "others tell late, but what got through here did"
+
+
+def test_what_another_one_found_is_taken_over() -> None:
+    """From there it goes on by itself; what had left by then says nothing any more."""
+    finder, other = RateFinder(400, 0.5), RateFinder(400, 0.5)
+    now = admitted(finder, 100, 0, 2)
+    assert finder.refuse(now, now - 0.01)
+    assert finder.found is not None
+    other.adopt(finder.found, now)
+    assert (other.rate, other.found) == (finder.rate, finder.found)
+    assert not other.refuse(now + 2.0, now - 0.01)
+    for one in (finder, other):
+        admitted(one, 95, now, HOLD_SECONDS + 4)
+    assert other.rate == finder.rate > finder.found
+    other.adopt(500.0, now + 20)
+    assert (other.rate, other.found) == (400, None)
+
+
 def test_after_a_cut_it_comes_back_lingers_and_looks_for_more() -> None:
     """Quickly up to just below what was found, then slowly beyond it."""
     finder = RateFinder(math.inf, 0.5)

@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.commands import finish
 from tests.ledger_contract import OUTCOMES, SOURCE
 from tests.ledger_contract import Desk as Bench
 from tests.postgres import Postgres
@@ -20,7 +22,7 @@ from worker.ledger.crew import look_at_fleet
 from worker.ledger.fleet import FleetLedger
 from worker.ledger.keeping import copy_ledger
 from worker.ledger.postgres import create_ledger, open_ledger, open_together
-from worker.ledger.queue import CHUNK_ROWS, Desk, Filling, Pacer, partition_of, set_up
+from worker.ledger.queue import CHUNK_ROWS, Desk, Filling, Pacer, Told, partition_of, set_up
 from worker.model import Failed, Row, Settlement, State
 from worker.place import Server
 
@@ -248,13 +250,34 @@ def test_who_leaves_gives_back_what_it_has(place: Server, ledger: FleetLedger, d
 def test_slots_of_all_hosts_are_on_one_schedule(place: Server) -> None:
     """Whoever asks gets what comes after the others', and a pause holds for all."""
     with closing(Pacer(place)) as one, closing(Pacer(place)) as other:
-        first = one.slots("rate", 1.0, 10)
+        first = one.slots("rate", 1.0, 10).seconds
         assert first <= 0
-        assert 9 < other.slots("rate", 1.0, 5) <= 10
-        assert 14 < one.slots("rate", 1.0, 1) <= 15
-        assert other.slots("list rate", 1.0, 1) <= 0
+        assert 9 < other.slots("rate", 1.0, 5).seconds <= 10
+        assert 14 < one.slots("rate", 1.0, 1).seconds <= 15
+        assert other.slots("list rate", 1.0, 1).seconds <= 0
         one.hold("list rate", 30.0)
-        assert 29 < other.slots("list rate", 1.0, 1) <= 30
+        assert 29 < other.slots("list rate", 1.0, 1).seconds <= 30
+
+
+def test_what_one_host_found_is_told_with_the_slots(place: Server) -> None:
+    """Of what several find at the same moment the least counts; later the newest, also that there is no limit."""
+
+    def a_while_later() -> None:
+        with closing(open_together(place)) as ledger, ledger.transaction() as connection:
+            connection.execute("UPDATE pace SET found_at = found_at - 2")
+
+    with closing(Pacer(place)) as one, closing(Pacer(place)) as other:
+        seen = [one.slots("rate", 50.0, 2)]
+        seen += [other.slots("rate", 50.0, 1, told) for told in (Told(3), Told(2, 20.0), Told(0, 30.0), Told(1))]
+        assert [answer.admitted for answer in seen] == [0, 3, 5, 5, 6]
+        assert [answer.found for answer in seen] == [inf, inf, 20.0, 20.0, 20.0]
+        assert [answer.found_at > 0 for answer in seen] == [False, False, True, True, True]
+        assert seen[2].found_at < seen[3].found_at == seen[4].found_at
+        a_while_later()
+        assert one.slots("rate", 50.0, 0, Told(0, 30.0)).found == 30.0
+        a_while_later()
+        assert one.slots("rate", 50.0, 0, Told(0, inf)).found == inf
+        assert one.slots("list rate", inf, 0, Told(1, 7.0))[1:3] == (1, 7.0)
 
 
 # ---- the ledger of several ------------------------------------------------------------------------------------------
@@ -340,6 +363,23 @@ async def test_a_fleet_is_seen_and_steered(tmp_path: Path, server: Postgres) -> 
         late.terminate()
         assert await late.wait() == 143
         await fleet.finish()
+
+
+async def test_rows_that_wait_for_their_slot_are_no_outage(tmp_path: Path, server: Postgres) -> None:
+    """A worker has more rows in its chunks than connections: none of them waits for one until it counts as broken."""
+    from worker.emulator import Emulator, serve  # noqa: PLC0415 - only here
+
+    emulator = Emulator()
+    async with serve(emulator) as base_url:
+        scale = Scale(rows=2_000, channels=2_000, rate=8, workers=1, concurrency=2)
+        fleet = Fleet(scale, tmp_path, server, emulator, base_url)
+        fleet.env |= {"FLEX_IMPORT__API__CONNECT_TIMEOUT_SECONDS": "0.1", "FLEX_IMPORT__LOG__FILE": "log"}
+        await fleet.enqueue()
+        worker = await fleet.hire()
+        await emulator.until(lambda: emulator.stats.created >= 40)
+        worker.terminate()
+        assert (await finish(worker)).code == 143
+        assert "no connection in time" not in (tmp_path / "log").read_text()
 
 
 async def test_a_file_is_no_place_for_several(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ async def test_a_halt_does_not_burn_its_row() -> None:
 
 
 def _before_leaving(bench: Bench) -> None:
-    bench.traffic.creates.pause(100)
+    bench.traffic.creates.pause_all(100)
 
 
 def _in_flight(bench: Bench) -> None:

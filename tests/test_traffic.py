@@ -272,6 +272,29 @@ async def test_a_burst_of_refusals_is_one_reason_to_pause() -> None:
     assert anyio.current_time() == pytest.approx(1.5)
 
 
+@virtual_time
+async def test_what_another_worker_met_slows_this_one_down_and_is_said() -> None:
+    """What had left by then, and is refused, is no refusal on end; who does not adapt goes on."""
+    changes: list[Change] = []
+    traffic = traffic_of(rate=100, changes=changes)
+    permits = [await traffic.creates.acquire() for _ in range(5)]
+    for permit in permits:
+        traffic.creates.depart(permit)
+    await anyio.sleep(1)
+    traffic.creates.adopt(20.0)
+    assert traffic.creates.rate == pytest.approx(19, rel=0.01)
+    assert [change.sentence for change in changes] == ["rate 19, down from 100 after 429 at another worker"]
+    before = anyio.current_time()
+    for permit in permits:
+        traffic.creates.give_back(permit)
+        traffic.creates.refuse(permit, Refusal(RATE_CODE))
+    await traffic.creates.acquire()
+    assert anyio.current_time() - before < 0.1
+    steady = traffic_of(rate=100, adaptive=False)
+    steady.creates.adopt(20.0)
+    assert steady.creates.rate == 100
+
+
 # ---- what holds a run -----------------------------------------------------------------------------------------------
 
 

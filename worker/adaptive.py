@@ -113,18 +113,28 @@ class RateFinder:
         self._rest.pass_on(now, pressed=pressed)
         self._follow()
 
-    def refuse(self, now: float, left_at: float) -> bool:
-        """Take note of a 429 to a request that left then; tell whether that was news, and cut the rate."""
+    def refuse(self, now: float, left_at: float, *, let_through: float | None = None) -> bool:
+        """Take note of a 429 to a request that left then; tell whether that was news, and cut the rate.
+
+        let_through: how many a second all who share the limit got through lately, if that is known.
+        """
         finite = math.isfinite(self.rate)
         span = max(_SPAN_SECONDS, _SPAN_ANSWERS / self.rate)
         if left_at <= self._cut_at or now - self._cut_at < span:
             return False
         least = self.rate * _LEAST_SHARE if finite else _FIRST_GUESS
-        self.found = min(self.rate, max(self._recent.rate(now, span), least))
+        self.found = min(self.rate, max(self._recent.rate(now, span), let_through or 0.0, least))
         self._cut_at = now
         self._rest.begin(now)
         self._follow()
         return True
+
+    def adopt(self, found: float, now: float) -> None:
+        """Go on from what another one has just found, of the same limit."""
+        self.found = found
+        self._cut_at = now
+        self._rest.begin(now)
+        self._follow()
 
     def _follow(self) -> None:
         rate = self._ceiling if self.found is None else self._grown(self.found)

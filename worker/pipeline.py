@@ -6,7 +6,7 @@ before a row's first byte leaves, an outcome before its channel is released.
 
 import sys
 from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from functools import partial
 
 import anyio
@@ -64,7 +64,8 @@ class Pipeline:
 
     limit: rows to send at most, None for all. earlier: states of earlier runs' rows to be sent first, from their stored
     records; why: of those only the ones of this cluster. resend: whether a row in doubt that was not created is sent
-    again, or only recorded as failed. attempts, max_in_doubt: as in `Doubts`.
+    again, or only recorded as failed. attempts, max_in_doubt: as in `Doubts`. places: shared with other pipelines, for
+    as many rows at once as there are connections, so that nobody waits for one of those.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Pipeline:
         earlier: Sequence[State] = (State.FAILED,),
         why: Why | None = None,
         resend: bool = True,
+        places: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         self._ledger = ledger
         self._journal = journal
@@ -97,6 +99,7 @@ class Pipeline:
         self._observer = observer
         self._limit = limit
         self._thresholds = thresholds
+        self._places = places or nullcontext()
         self._doubts = Doubts(
             ledger=ledger,
             journal=journal,
@@ -229,7 +232,8 @@ class Pipeline:
             self._earlier -= row.number > 0
             aside = False
             try:
-                aside = await self._handle(row)
+                async with self._places:
+                    aside = await self._handle(row)
             finally:
                 self._earlier += aside and row.number > 0
                 if not aside:

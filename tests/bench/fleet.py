@@ -1,7 +1,9 @@
-"""`make bench-fleet`: what a ledger in PostgreSQL costs, and what a second worker brings when the service is slow.
+"""`make bench-fleet`: the price of PostgreSQL, what a second worker brings, and how near to a limit several come.
 
-In turns, medians of several rounds. The database is a real one, started here on loopback with its defaults; the service
-is nginx with a constant answer for the first table, and the emulator with a latency of 100 ms for the second.
+The second one brings something when the service is slow; the limit is one that they have to find together.
+
+In turns, medians of several rounds; the last one is one round. The database is a real one, started here on loopback
+with its defaults; the service is nginx with a constant answer for the first table, and the emulator for the others.
 """
 
 import argparse
@@ -12,6 +14,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +29,12 @@ from tests.postgres import Postgres, postgres
 ROOT = Path(__file__).parents[2]
 LATENCY_SECONDS = 0.1
 IN_FLIGHT = 32
+LIMIT = 20.0
+TOLD = 60.0
+"""What the service allows a second, and what the workers are told."""
+
+SETTLED, JOINED, OVER = 10.0, 35.0, 70.0
+"""Seconds: from when on the limit counts as found; when a third worker joins; when all end."""
 
 
 def start(folder: Path, *words: str, **env: str) -> subprocess.Popen[bytes]:
@@ -56,15 +67,47 @@ def compare_ledgers(folder: Path, server: Postgres, rows: int, rounds: int) -> N
         print(f"run on {name:<12}{median(found):>8,.0f} rows/s{share:>7.2f}   {min(found):,.0f}-{max(found):,.0f}")
 
 
+@contextmanager
+def emulator(folder: Path, **behaviour: float) -> Iterator[str]:
+    """Serve; yields where."""
+    process = start(folder, "emulator", "--port", "0", "--forget")
+    assert process.stdout is not None
+    try:
+        base_url = process.stdout.readline().decode().strip()
+        change = json.dumps(behaviour).encode()
+        urllib.request.urlopen(f"{base_url}/emulator/behaviour", change).close()  # noqa: S310 - our own, on loopback
+        yield base_url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def hire(folder: Path, place: str, base_url: str, rate: float) -> subprocess.Popen[bytes]:
+    """Start a worker."""
+    words = ["worker", "--ledger", place, "--base-url", base_url, "-q"]
+    words += ["--rate", str(rate), "--concurrency", str(IN_FLIGHT)]
+    return start(folder, *words, FLEX_IMPORT__LIMITS__LIST_RATE_PER_SECOND="inf")
+
+
+def dismiss(crew: list[subprocess.Popen[bytes]]) -> None:
+    """End workers."""
+    for process in crew:
+        process.terminate()
+        process.wait()
+
+
+def fill(folder: Path, server: Postgres, base_url: str) -> str:
+    """Queue rows in a ledger of their own; return its place."""
+    place = server.new_schema()
+    if start(folder, "enqueue", "slow.csv", "--ledger", place, "--base-url", base_url, "-q").wait():
+        raise RuntimeError("enqueue failed")
+    return place
+
+
 def work(folder: Path, server: Postgres, base_url: str, workers: int, rows: int) -> float:
     """Queue rows and let so many workers send them; return rows a second, from the first to the last."""
-    place = server.new_schema()
-    queued = start(folder, "enqueue", "slow.csv", "--ledger", place, "--base-url", base_url, "-q")
-    if queued.wait():
-        raise RuntimeError("enqueue failed")
-    words = ["worker", "--ledger", place, "--base-url", base_url, "-q"]
-    words += ["--rate", "inf", "--concurrency", str(IN_FLIGHT)]
-    crew = [start(folder, *words, FLEX_IMPORT__LIMITS__LIST_RATE_PER_SECOND="inf") for _ in range(workers)]
+    place = fill(folder, server, base_url)
+    crew = [hire(folder, place, base_url, inf) for _ in range(workers)]
     began, first = 0.0, rows
     try:
         with psycopg.connect(place, autocommit=True) as connection:
@@ -77,27 +120,45 @@ def work(folder: Path, server: Postgres, base_url: str, workers: int, rows: int)
                     return first / (time.monotonic() - began)
                 time.sleep(0.05)
     finally:
-        for process in crew:
-            process.terminate()
-            process.wait()
+        dismiss(crew)
+
+
+def find_limit(folder: Path, server: Postgres) -> None:
+    """Print how near two workers, and later three, come to a limit that nobody told them."""
+
+    def counted() -> tuple[int, int]:
+        with urllib.request.urlopen(f"{base_url}/emulator/stats") as answer:  # noqa: S310 - as above
+            stats = json.load(answer)
+        return stats["created"], stats["throttled"]
+
+    with emulator(folder, latency_seconds=0.05, rate_per_second=LIMIT) as base_url:
+        place = fill(folder, server, base_url)
+        crew = [hire(folder, place, base_url, TOLD) for _ in range(2)]
+        try:
+            while not counted()[0]:
+                time.sleep(0.05)
+            seen = [(0.0, *counted())]
+            began = time.monotonic()
+            for until in (SETTLED, JOINED, OVER):
+                if until == OVER:
+                    crew.append(hire(folder, place, base_url, TOLD))
+                time.sleep(began + until - time.monotonic())
+                seen.append((time.monotonic() - began, *counted()))
+        finally:
+            dismiss(crew)
+    print(f"{TOLD:g}/s told, {LIMIT:g}/s allowed")
+    for name, before, after in zip(("found", "two workers", "a third one joins"), seen, seen[1:], strict=False):
+        seconds, created, refused = (later - earlier for earlier, later in zip(before, after, strict=True))
+        print(f"  {name:<18}{seconds:>4.0f} s{created / seconds / LIMIT:>7.1%} of the limit, {refused:.0f} 429s")
 
 
 def compare_crews(folder: Path, server: Postgres, rows: int, rounds: int) -> None:
     """Print rows a second of one worker and of two."""
-    write_rows(folder / "slow.csv", rows)
-    emulator = start(folder, "emulator", "--port", "0", "--forget")
-    assert emulator.stdout is not None
-    try:
-        base_url = emulator.stdout.readline().decode().strip()
-        change = json.dumps({"latency_seconds": LATENCY_SECONDS}).encode()
-        urllib.request.urlopen(f"{base_url}/emulator/behaviour", change).close()  # noqa: S310 - our own, on loopback
+    with emulator(folder, latency_seconds=LATENCY_SECONDS) as base_url:
         rates: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(rounds):
             for workers, found in rates.items():
                 found.append(work(folder, server, base_url, workers, rows))
-    finally:
-        emulator.terminate()
-        emulator.wait()
     for workers, found in rates.items():
         share = median(found) / median(rates[1])
         print(f"{workers} worker{'s' * (workers > 1):<16}{median(found):>8,.0f} rows/s{share:>7.2f}   "
@@ -113,7 +174,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, postgres() as server:
         compare_ledgers(Path(name), server, given.rows, given.rounds)
+        write_rows(Path(name) / "slow.csv", given.slow_rows)
         compare_crews(Path(name), server, given.slow_rows, min(3, given.rounds))
+        find_limit(Path(name), server)
 
 
 if __name__ == "__main__":

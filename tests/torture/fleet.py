@@ -38,12 +38,15 @@ HEADER = "interaction_sid,channel_sid,type,media_properties.address\n"
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large an ordeal is. rate: requests a second of all workers together; minutes: when to give up."""
+    """How large an ordeal is. rate: requests a second of all workers together; concurrency: at once, of each of them;
+    minutes: when to give up.
+    """  # noqa: D205 - one sentence
 
     rows: int
     channels: int
     rate: float
     workers: int = 3
+    concurrency: int = 16
     minutes: float = 10.0
 
 
@@ -107,7 +110,7 @@ class Fleet:
     ) -> Process:
         """Start a worker. place: how it reaches the database; before, module: as of `start`."""
         words = ["worker", "--ledger", place or self.place, "--base-url", self.base_url]
-        words += ["--rate", str(self.scale.rate), "--concurrency", "16", "--json", "-q"]
+        words += ["--rate", str(self.scale.rate), "--concurrency", str(self.scale.concurrency), "--json", "-q"]
         process = await start(*words, cwd=self.folder, env=self.env, before=before, module=module)
         self.workers.append(process)
         return process

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,6 @@ from worker.ledger.steering import Order, Orders
 from worker.ledger.survey import Survey
 from worker.ledger.tables import Tables
 from worker.ledger.view import View
-from worker.limiter import Limiter
 from worker.logs import LogObserver
 from worker.metrics import Metrics, Reading
 from worker.model import Cause, Change, Exit, State, Tally
@@ -48,7 +47,7 @@ from worker.schedule import Hours, Schedule
 from worker.screen import Moment, News, as_line, show
 from worker.stopping import Stop, Task, Thresholds, conduct, heed_requests
 from worker.submit import Submitter
-from worker.traffic import Pace, Traffic
+from worker.traffic import Alone, Lane, Pace, Traffic
 
 _DAY_SECONDS = 86_400
 _BEAT_SECONDS = 1.0
@@ -135,9 +134,9 @@ class Running:
         self._metrics = metrics
         metrics.watch(self._read_off)
 
-    def _share(self, name: str, limiter: Limiter, ceiling: Callable[[], float]) -> Pace:
+    def _share(self, name: str, limiter: Alone, lane: Lane) -> Pace:
         """Return the pace of a lane: of a run that is alone its limiter."""
-        del name, ceiling
+        del name, lane
         return limiter
 
     async def send(self, intake: Intake) -> Account:

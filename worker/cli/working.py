@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import partial
 
@@ -27,19 +27,18 @@ from worker.journal import Journal
 from worker.lease import Lease
 from worker.ledger.crew import look_at_fleet
 from worker.ledger.fleet import FleetLedger
-from worker.ledger.queue import Desk, Pacer
+from worker.ledger.queue import Desk, Pacer, Reserved, Told
 from worker.ledger.steering import Orders
-from worker.limiter import Limiter
 from worker.metrics import SECONDS, Metrics, Queue, Reading
 from worker.model import Cause, Exit, Tally
 from worker.report import Account, as_json, as_text
 from worker.schedule import Hours
 from worker.stopping import Stop, Task, conduct, heed_requests, ignore_requests
-from worker.traffic import Pace
+from worker.traffic import Alone, Lane, Pace
 
 _LONGEST_WAIT_SECONDS = 15.0
 _CHUNK_SLOTS = 8
-"""How many requests at once one chunk may have: its rows are of few channels."""
+"""How many rows at once one chunk may have: they are of few channels."""
 
 _MOST_CHUNKS = 32
 
@@ -179,16 +178,16 @@ class Session(Running):
             clock=time.monotonic,
         )
 
-    def _share(self, name: str, limiter: Limiter, ceiling: Callable[[], float]) -> Pace:
-        slots = Slots(name, self._reserve, ceiling, clock=time.monotonic)
+    def _share(self, name: str, limiter: Alone, lane: Lane) -> Pace:
+        slots = Slots(name, self._reserve, lane, clock=time.monotonic)
         self._slots.append(slots)
         return SharedPace(limiter, slots)
 
     async def _keep_lease(self, journal: Journal) -> None:
         """Leave that to the crew's heartbeat."""
 
-    async def _reserve(self, lane: str, rate: float, slots: int) -> float:
-        return await self._crew.reserve(lane, rate, slots)
+    async def _reserve(self, lane: str, rate: float, slots: int, told: Told) -> Reserved:
+        return await self._crew.reserve(lane, rate, slots, told)
 
     def _told(self) -> Mapping[str, int | str]:
         tally = self._tally
@@ -268,6 +267,7 @@ class Session(Running):
                     thresholds=self._thresholds,
                     queue_rows=settings.source.queue_rows,
                     concurrency=min(_CHUNK_SLOTS, settings.limits.concurrency),
+                    places=anyio.Semaphore(settings.limits.concurrency),
                 )
                 await self._crew.work(parts, min(_MOST_CHUNKS, settings.limits.concurrency))
                 aside.cancel_scope.cancel()

@@ -1,6 +1,7 @@
 """One chunk: the pipeline of every run, over what the queue holds of it, with each record fenced."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +24,7 @@ BATCH_ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What all chunks of a worker share. concurrency: requests at once of one chunk; the rest as in `Pipeline`."""
+    """What all chunks of a worker share. concurrency: rows at once of one chunk; the rest as in `Pipeline`."""
 
     ledger: FleetLedger
     journal: Journal
@@ -37,6 +38,7 @@ class Parts:
     thresholds: Thresholds
     queue_rows: int
     concurrency: int
+    places: AbstractAsyncContextManager[object]
 
 
 class _Shelf:
@@ -86,6 +88,7 @@ class Chunk:
             max_in_doubt=parts.max_in_doubt,
             thresholds=parts.thresholds,
             earlier=(),
+            places=parts.places,
         )
         recorded = True
         try:

@@ -11,7 +11,7 @@ from worker.errors import LedgerError
 from worker.fleet.chunk import Chunk, Parts
 from worker.fleet.pace import Slots
 from worker.lease import Lease
-from worker.ledger.queue import Desk, Pacer, Taken
+from worker.ledger.queue import Desk, Pacer, Reserved, Taken, Told
 from worker.model import Cause, Exit
 from worker.stopping import Stop
 
@@ -61,9 +61,9 @@ class Crew:
         """Ask the desk, in a thread. Raises LedgerError."""
         return await anyio.to_thread.run_sync(function, limiter=self._thread)
 
-    async def reserve(self, lane: str, rate: float, slots: int) -> float:
+    async def reserve(self, lane: str, rate: float, slots: int, told: Told) -> Reserved:
         """Reserve slots; see `pace.Reserve`."""
-        return await self._pace(partial(self._pacer.slots, lane, rate, slots))
+        return await self._pace(partial(self._pacer.slots, lane, rate, slots, told))
 
     async def _pace(self, function: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(function, limiter=self._pacing)
@@ -118,6 +118,7 @@ class Crew:
         while True:
             at = self._lease.clock()
             for one in self._slots:
+                one.look()
                 if (seconds := one.paused_until - self._clock()) > 0:
                     await self._pace(partial(self._pacer.hold, one.lane, seconds))
             if not await self.ask(partial(self._desk.beat, self._sample())):

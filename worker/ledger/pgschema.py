@@ -204,6 +204,12 @@ MIGRATIONS: tuple[str, ...] = (
     -- headers are as long as exports are wide, and an index takes 2,704 bytes
     ALTER TABLE sources DROP CONSTRAINT sources_path_format_encoding_delimiter_header_key;
     CREATE UNIQUE INDEX sources_input ON sources (md5(path), format, encoding, delimiter, md5(header));
+
+    -- admitted: how many got through so far; found, found_at: the limit that a worker was refused at last, and when
+    ALTER TABLE pace
+        ADD COLUMN admitted BIGINT NOT NULL DEFAULT 0,
+        ADD COLUMN found DOUBLE PRECISION NOT NULL DEFAULT 'Infinity',
+        ADD COLUMN found_at DOUBLE PRECISION NOT NULL DEFAULT 0;
     """,
 )
 

@@ -83,12 +83,22 @@ _ALONE = "SELECT pg_try_advisory_lock(1179408465, hashtext(current_schema()))"
 """`FLXQ`, and the schema."""
 
 _SLOTS = """
-INSERT INTO pace AS kept (lane, due, held_until)
-VALUES (%(lane)s, extract(epoch FROM clock_timestamp()) + %(step)s * %(slots)s, 0)
+INSERT INTO pace AS kept (lane, due, held_until, admitted, found, found_at)
+VALUES (%(lane)s, extract(epoch FROM clock_timestamp()) + %(step)s * %(slots)s, 0, %(admitted)s,
+    coalesce(%(news)s::float8, 'Infinity'),
+    CASE WHEN %(news)s::float8 IS NULL THEN 0 ELSE extract(epoch FROM clock_timestamp()) END)
 ON CONFLICT (lane) DO UPDATE SET
-    due = greatest(kept.due, kept.held_until, extract(epoch FROM clock_timestamp())) + %(step)s * %(slots)s
-RETURNING due - %(step)s * %(slots)s - extract(epoch FROM clock_timestamp())
+    due = greatest(kept.due, kept.held_until, extract(epoch FROM clock_timestamp())) + %(step)s * %(slots)s,
+    admitted = kept.admitted + %(admitted)s,
+    found = CASE WHEN %(news)s::float8 IS NULL THEN kept.found
+        WHEN extract(epoch FROM clock_timestamp()) < kept.found_at + %(event)s THEN least(kept.found, %(news)s::float8)
+        ELSE %(news)s::float8 END,
+    found_at = CASE WHEN %(news)s::float8 IS NULL THEN kept.found_at ELSE extract(epoch FROM clock_timestamp()) END
+RETURNING due - %(step)s * %(slots)s - extract(epoch FROM clock_timestamp()), admitted, found, found_at
 """
+_EVENT_SECONDS = 1.0
+"""What several workers find in so short a time is one event: the least of it counts."""
+
 _HOLD = """
 INSERT INTO pace AS kept (lane, due, held_until) VALUES (?, 0, extract(epoch FROM clock_timestamp()) + ?)
 ON CONFLICT (lane) DO UPDATE SET held_until = greatest(kept.held_until, excluded.held_until)
@@ -288,6 +298,29 @@ class Desk:
         return True
 
 
+class Told(NamedTuple):
+    """What a host tells the others. admitted: how many it got through since it told that last. news: the limit that it
+    has found, infinite when it is gone; None without any.
+    """  # noqa: D205 - one sentence
+
+    admitted: int = 0
+    news: float | None = None
+
+
+NOTHING = Told()
+
+
+class Reserved(NamedTuple):
+    """Slots. seconds: until the first. admitted: how many all hosts got through so far. found: the limit known to all;
+    found_at: since when, in seconds of the server's clock, 0 for never.
+    """  # noqa: D205 - one sentence
+
+    seconds: float
+    admitted: int
+    found: float
+    found_at: float
+
+
 class Pacer:
     """The schedule that all hosts share, on a connection of its own: a slot that comes late is lost."""
 
@@ -298,10 +331,11 @@ class Pacer:
         """Give the connection back."""
         self._connection.close()
 
-    def slots(self, lane: str, rate: float, slots: int) -> float:
-        """Reserve so many slots of a lane, each 1/rate seconds after the other; return the seconds until the first."""
-        [(seconds,)] = self._connection.batch(_SLOTS, {"lane": lane, "step": 1 / rate, "slots": slots})
-        return float(seconds)
+    def slots(self, lane: str, rate: float, slots: int, told: Told = NOTHING) -> Reserved:
+        """Reserve so many slots of a lane, each 1/rate seconds after the other."""
+        values = {"lane": lane, "step": 1 / rate, "slots": slots, "event": _EVENT_SECONDS, **told._asdict()}
+        [found] = self._connection.batch(_SLOTS, values)
+        return Reserved._make(found)
 
     def hold(self, lane: str, seconds: float) -> None:
         """Reserve nothing in a lane for so long, whoever asks."""

@@ -51,9 +51,14 @@ class Permit:
 
 
 class Pace(Protocol):
-    """Who may send in a lane, and when: a `Limiter`, or one that asks others, too."""
+    """Who may send in a lane, and when."""
 
     rate: float
+
+    @property
+    def let_through(self) -> float | None:
+        """How many a second all who share this pace got through lately, if that is known."""
+        ...
 
     @property
     def waiting(self) -> int:
@@ -62,6 +67,18 @@ class Pace(Protocol):
 
     def pause(self, seconds: float) -> None:
         """Let nothing leave for so long."""
+        ...
+
+    def pause_all(self, seconds: float) -> None:
+        """Let nobody send for so long who shares this pace."""
+        ...
+
+    def count(self) -> None:
+        """Take note of one that got through."""
+        ...
+
+    def learn(self, found: float) -> None:
+        """Tell them which limit was found; infinite when it is gone."""
         ...
 
     def acquire_nowait(self) -> bool:
@@ -73,10 +90,26 @@ class Pace(Protocol):
         ...
 
 
+class Alone(Limiter):
+    """The pace of a run that shares it with nobody."""
+
+    let_through = None
+
+    def pause_all(self, seconds: float) -> None:
+        """Pause."""
+        self.pause(seconds)
+
+    def count(self) -> None:
+        """Do nothing: the finder counts."""
+
+    def learn(self, found: float) -> None:
+        """Tell nobody."""
+
+
 class Traffic(Gate):
     """The traffic of a run. Its parameters are those of `Gate`; jitter(least, most) spreads the waits.
 
-    share(name, limiter, ceiling) makes the pace of a lane of its limiter.
+    share(name, limiter, lane) makes the pace of a lane of its limiter.
     """
 
     def __init__(
@@ -91,7 +124,7 @@ class Traffic(Gate):
         clock: Callable[[], float] = anyio.current_time,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[float, float], float] = random.uniform,
-        share: Callable[[str, Limiter, Callable[[], float]], Pace] = lambda _name, limiter, _ceiling: limiter,
+        share: "Callable[[str, Alone, Lane], Pace]" = lambda _name, limiter, _lane: limiter,
     ) -> None:
         super().__init__(
             draining,
@@ -149,7 +182,7 @@ class Lane:
         self._configured = rate
         self._feeds_breaker = feeds_breaker
         self._finder = RateFinder(rate, floor)
-        self._limiter = traffic.share(name, Limiter(rate, clock=traffic.clock), lambda: self.ceiling)
+        self._limiter = traffic.share(name, Alone(rate, clock=traffic.clock), self)
         self._refused_at = -math.inf
         self._streak = 0
 
@@ -168,9 +201,19 @@ class Lane:
         self._finder.ceiling = min(self._configured, rate)
         self._follow()
 
-    def pause(self, seconds: float) -> None:
-        """Let nothing leave for so long."""
-        self._limiter.pause(seconds)
+    def pause_all(self, seconds: float) -> None:
+        """Let nothing leave for so long, wherever else the same pace is kept."""
+        self._limiter.pause_all(seconds)
+
+    def adopt(self, found: float) -> None:
+        """Go on from the limit that another worker has found."""
+        if not self._traffic.adaptive:
+            return
+        before, now = self.rate, self._traffic.clock()
+        self._refused_at = now  # what left by now met the same limit
+        self._finder.adopt(found, now)
+        self._follow()
+        self._traffic.tell_limit(self._name, before, self.rate, "429 at another worker")
 
     async def enter(self) -> bool:
         """Wait until an attempt may begin; tell whether it is the one that tries a service that is down.
@@ -270,10 +313,12 @@ class Lane:
             return
         now = traffic.clock()
         before = self._finder.found
+        self._limiter.count()
         self._finder.admit(now, pressed=self._limiter.waiting > 0)
         self._follow()
         if before is not None and self._finder.found is None:
             traffic.tell_limit(self._name, before, self.rate, "")
+            self._limiter.learn(math.inf)
         slots = traffic.slot_finder.limit
         pressed = traffic.wanting_slot > 0 and not self._limiter.waiting
         in_flight = traffic.in_flight + 1
@@ -307,8 +352,9 @@ class Lane:
             traffic.follow_slots(slots, why)
             return
         before = self.rate
-        if self._finder.refuse(now, permit.left_at):
+        if self._finder.refuse(now, permit.left_at, let_through=self._limiter.let_through):
             self._follow()
+            self._limiter.learn(self._finder.found or math.inf)
             traffic.tell_limit(self._name, before, self.rate, why)
 
     def _hold_everybody(self, refusal: Refusal, *, again: bool) -> None:
@@ -323,12 +369,12 @@ class Lane:
                 asked = f"the service asked to wait {refusal.after_seconds:,.0f} s; waiting {seconds:g} s"
                 traffic.tell(Change("wait.capped", asked, {"asked_seconds": refusal.after_seconds, "seconds": seconds}))
             for lane in (traffic.creates, traffic.lists):
-                lane.pause(seconds)
+                lane.pause_all(seconds)
             return
         rounds = self._streak - 1 - traffic.adaptive
         if again and rounds >= 0:
             longest = min(retry.initial_seconds * 2.0 ** min(rounds, 30), retry.max_seconds)
-            self.pause(traffic.jitter(0, longest))
+            self._limiter.pause(traffic.jitter(0, longest))
 
     def _follow(self) -> None:
         if self._finder.rate != self._limiter.rate:
