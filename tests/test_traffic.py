@@ -290,6 +290,11 @@ async def test_what_another_worker_met_slows_this_one_down_and_is_said() -> None
         traffic.creates.refuse(permit, Refusal(RATE_CODE))
     await traffic.creates.acquire()
     assert anyio.current_time() - before < 0.1
+    traffic.creates.adopt(40.0)
+    assert changes[-1].sentence == "rate 38, up from 19 after 429 at another worker"
+    for _ in range(2):
+        traffic.creates.adopt(200.0)
+    assert (changes[-1].sentence, len(changes)) == ("rate 100, up from 38 after 429 at another worker", 3)
     steady = traffic_of(rate=100, adaptive=False)
     steady.creates.adopt(20.0)
     assert steady.creates.rate == 100

@@ -167,6 +167,7 @@ class Slots:
             return
         keep = self._rate / self._reserved_at
         self._given = deque(at for place, at in enumerate(self._given) if int((place + 1) * keep) > int(place * keep))
+        self._reserved_at = self._rate
 
     def _hear(self, reserved: Reserved, news: float | None) -> None:
         now = self._clock()

@@ -163,7 +163,8 @@ class Traffic(Gate):
 
     def tell_limit(self, what: str, before: float, now: float, why: str) -> None:
         """Say what a limit was found to be. why: what cut it; nothing when it is what was configured again."""
-        how = f"down from {before:.3g} after {why}" if why else "its configured limit again"
+        way = "down" if now < before else "up"
+        how = f"{way} from {before:.3g} after {why}" if why else "its configured limit again"
         self.tell(
             Change(
                 "limit.adapted", f"{what} {now:.3g}, {how}", {"limit": what, "before": before, "now": now, "why": why}
@@ -213,7 +214,8 @@ class Lane:
         self._refused_at = now  # what left by now met the same limit
         self._finder.adopt(found, now)
         self._follow()
-        self._traffic.tell_limit(self._name, before, self.rate, "429 at another worker")
+        if self.rate != before:
+            self._traffic.tell_limit(self._name, before, self.rate, "429 at another worker")
 
     async def enter(self) -> bool:
         """Wait until an attempt may begin; tell whether it is the one that tries a service that is down.
