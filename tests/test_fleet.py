@@ -371,12 +371,13 @@ async def test_rows_that_wait_for_their_slot_are_no_outage(tmp_path: Path, serve
 
     emulator = Emulator()
     async with serve(emulator) as base_url:
-        scale = Scale(rows=2_000, channels=2_000, rate=8, workers=1, concurrency=2)
+        scale = Scale(rows=2_000, channels=2_000, rate=1, workers=1, concurrency=2)
         fleet = Fleet(scale, tmp_path, server, emulator, base_url)
-        fleet.env |= {"FLEX_IMPORT__API__CONNECT_TIMEOUT_SECONDS": "0.1", "FLEX_IMPORT__LOG__FILE": "log"}
+        fleet.env |= {"FLEX_IMPORT__API__CONNECT_TIMEOUT_SECONDS": "0.5"}
+        fleet.env |= {"FLEX_IMPORT__LOG__FILE": "log", "FLEX_IMPORT__LOG__LEVEL": "debug"}
         await fleet.enqueue()
         worker = await fleet.hire()
-        await emulator.until(lambda: emulator.stats.created >= 40)
+        await emulator.until(lambda: emulator.stats.created >= 5)
         worker.terminate()
         assert (await finish(worker)).code == 143
         assert "no connection in time" not in (tmp_path / "log").read_text()

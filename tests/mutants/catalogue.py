@@ -299,8 +299,8 @@ MUTANTS = (
     Mutant(
         "Retry-After holds its own lane only",
         "worker/traffic/lane.py",
-        "for lane in (traffic.creates, traffic.lists):\n                lane.pause(seconds)",
-        "for lane in (self,):\n                lane.pause(seconds)",
+        "for lane in (traffic.creates, traffic.lists):\n                lane.pause_all(seconds)",
+        "for lane in (self,):\n                lane.pause_all(seconds)",
         (f"{TRAFFIC}::test_retry_after_holds_every_sender",),
     ),
     Mutant(
@@ -349,9 +349,30 @@ MUTANTS = (
     Mutant(
         "each host has the whole rate",
         "worker/ledger/queue.py",
-        "    due = greatest(kept.due, kept.held_until, extract(epoch FROM clock_timestamp())) + %(step)s * %(slots)s\n",
-        "    due = greatest(kept.held_until, extract(epoch FROM clock_timestamp())) + %(step)s * %(slots)s\n",
+        "    due = greatest(kept.due, kept.held_until,",
+        "    due = greatest(kept.held_until,",
         ("tests/test_fleet.py::test_slots_of_all_hosts_are_on_one_schedule",),
+    ),
+    Mutant(
+        "rows wait for a connection that others have",
+        "worker/fleet/chunk.py",
+        "            places=parts.places,\n",
+        "            places=None,\n",
+        ("tests/test_fleet.py::test_rows_that_wait_for_their_slot_are_no_outage",),
+    ),
+    Mutant(
+        "what one host found is nothing to the others",
+        "worker/fleet/pace.py",
+        "                self._limits.adopt(reserved.found)\n",
+        "",
+        ("tests/test_pace.py::test_what_one_host_finds_the_others_hear_with_their_next_slots",),
+    ),
+    Mutant(
+        "a worker that comes back knows of no pause",
+        "worker/cli/working.py",
+        "self._number, standing=True)",
+        "self._number)",
+        ("tests/test_fleet.py::test_a_fleet_is_seen_and_steered",),
     ),
     # ---- ending
     Mutant(
