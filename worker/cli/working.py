@@ -210,7 +210,8 @@ class Session(Running):
         """Look how much there is to do as often as that is told to others."""
         while True:
             with suppress(LedgerError):  # the crew finds out what is wrong with the database
-                fleet = await anyio.to_thread.run_sync(partial(look_at_fleet, server_in(self._job.config)))
+                look = partial(look_at_fleet, server_in(self._job.config))
+                fleet = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
                 if fleet:
                     alive = sum(host.silent_seconds < SILENT_SECONDS for host in fleet.hosts)
                     self._queued = Queue(fleet.queued, fleet.left, fleet.waiting, fleet.taken, alive)

@@ -303,11 +303,8 @@ class Told(NamedTuple):
     has found, infinite when it is gone; None without any.
     """  # noqa: D205 - one sentence
 
-    admitted: int = 0
-    news: float | None = None
-
-
-NOTHING = Told()
+    admitted: int
+    news: float | None
 
 
 class Reserved(NamedTuple):
@@ -331,7 +328,7 @@ class Pacer:
         """Give the connection back."""
         self._connection.close()
 
-    def slots(self, lane: str, rate: float, slots: int, told: Told = NOTHING) -> Reserved:
+    def slots(self, lane: str, rate: float, slots: int, told: Told) -> Reserved:
         """Reserve so many slots of a lane, each 1/rate seconds after the other."""
         values = {"lane": lane, "step": 1 / rate, "slots": slots, "event": _EVENT_SECONDS, **told._asdict()}
         [found] = self._connection.batch(_SLOTS, values)
