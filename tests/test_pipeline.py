@@ -25,7 +25,7 @@ from worker.ledger.survey import Survey, Surveyed
 from worker.ledger.tables import Tables
 from worker.ledger.view import View
 from worker.model import Answer, Cause, Exit, Misfit, Problem, Reply, Row, State, Tally
-from worker.pipeline import Pipeline, handed_on
+from worker.pipeline import FORBIDDEN_CHANNELS, Pipeline, handed_on
 from worker.reconcile import Reconciler
 from worker.rowqueue import RowQueue
 from worker.stopping import NO_THRESHOLDS, Stop, Thresholds
@@ -260,14 +260,40 @@ async def test_refused_credentials_halt_the_run_and_burn_no_row(bench: Bench, co
     assert bench.adds_up()
 
 
-async def test_a_plain_403_halts_when_a_second_channel_gets_one(bench: Bench) -> None:
-    """One channel may be out of bounds; two mean that we are."""
-    bench.service.respond = lambda wanted, _attempt: error(403, 20403) if wanted.line in {2, 3, 4} else created(wanted)
-    tally = await bench.run([row(0, 1), row(1, 1), row(9, 9)], concurrency=1)
-    assert (tally.failed, tally.created, bench.stop.causes) == (2, 1, [])
-    tally = await bench.run([row(2, 2), row(8, 8)], concurrency=1)
-    assert (tally.failed, tally.not_sent, tally.earlier) == (1, 1, {State.FAILED: 1})
-    assert bench.stop.causes == [Cause(Exit.HALTED, "halted: forbidden (20403) in two channels")]
+async def test_403s_halt_when_several_channels_get_nothing_else(bench: Bench) -> None:
+    """One channel may be out of bounds; three at the beginning mean that we are."""
+    bench.service.respond = lambda _wanted, _attempt: error(403, 20403)
+    tally = await bench.run([row(number, number) for number in range(9)], concurrency=1)
+    assert (tally.failed, tally.not_sent) == (FORBIDDEN_CHANNELS, 9 - FORBIDDEN_CHANNELS)
+    assert bench.stop.causes == [Cause(Exit.HALTED, "halted: forbidden (20403) in 3 channels")]
+
+
+async def test_rows_that_were_forbidden_earlier_do_not_halt_a_later_run(bench: Bench) -> None:
+    """They are sent first in each later run: as evidence they would keep all other rows from being sent for ever."""
+    bad = {row(number).key for number in range(6)}
+    bench.service.respond = lambda wanted, _attempt: error(403, 50056) if wanted.key in bad else created(wanted)
+    rows = [row(number, number) for number in range(12)]
+    tally = Tally()
+    for _ in range(3):
+        tally = await bench.run(rows, concurrency=1)
+    assert bench.stop.causes == []
+    assert (tally.created, tally.earlier) == (6, {State.FAILED: 6})
+
+
+async def test_once_something_was_created_a_403_is_about_its_row(bench: Bench) -> None:
+    """Until so many come on end that the rights must have been taken away."""
+    bench.service.respond = lambda wanted, _attempt: error(403, 20403) if wanted.line > 2 else created(wanted)
+    few = [row(number, number) for number in range(2 + 10)]
+    tally = await bench.run(few, concurrency=1)
+    assert (tally.created, tally.failed, bench.stop.causes) == (1, 11, [])
+
+
+async def test_a_conversation_full_of_non_chat_participants_takes_agents(bench: Bench) -> None:
+    """Only the channel's rows of that kind are parked."""
+    agent = row(2, 1)._replace(type="agent")
+    bench.service.respond = lambda wanted, _attempt: created(wanted) if wanted.type == "agent" else error(400, 50418)
+    tally = await bench.run([row(0, 1), row(1, 1), agent], concurrency=1)
+    assert (tally.rejected, tally.parked, tally.created) == (1, 1, 1)
 
 
 async def test_first_answers_that_are_nobodys_halt_before_a_file_is_in_doubt(bench: Bench) -> None:

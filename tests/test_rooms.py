@@ -74,7 +74,7 @@ TABLE: dict[str, frozenset[str]] = {
     "pipeline": frozenset(
         {
             *("doubts", "errors", "journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping"),
-            *("submit", "anyio"),
+            *("submit", "verdict", "anyio"),
         }
     ),
     "emulator": frozenset({"aiohttp", "yarl"}),

@@ -46,7 +46,7 @@ class Bench:
         (error(409, 50433), Existed("50433", "is a participant of this conversation already"), 0),
         (error(400, 20001), Rejected("20001", "a parameter is invalid"), 0),
         (LOST, InDoubt("lost", "the connection broke"), 1),
-        (error(500, 20500), InDoubt("20500", "the service failed: may exist"), 0),
+        (error(500, 20500), InDoubt("20500", "the service failed (status 500): may exist"), 0),
         (error(403, 20403), Failed("20403", "forbidden", forbidden=True), 0),
     ],
 )

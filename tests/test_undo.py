@@ -26,19 +26,41 @@ from worker.emulator import Behaviour, Call, Emulator, Fault, after, before, ser
 from worker.journal import Journal
 from worker.ledger import Baseline, Settle
 from worker.ledger.view import View
-from worker.model import Answer, Created, Halt, InDoubt, Lost, NotSent, Reply, Retry, Settlement
-from worker.stopping import Stop
+from worker.model import (
+    Answer,
+    Cause,
+    Created,
+    Exit,
+    Halt,
+    InDoubt,
+    Listed,
+    Listing,
+    Lost,
+    NotSent,
+    Reply,
+    Retry,
+    Settlement,
+)
+from worker.stopping import NOT_THE_API, Stop
 from worker.traffic import LaneDeparture
 from worker.undo import FIRST_FORBIDDEN, Reversal, Undoer, Undone
 from worker.verdict import Closed, Refused, judge_closing
 
+UT = sid("UT", 1)
+
 
 def reply(status: int, code: int | None = None) -> Reply:
     """Return an answer of the API's."""
-    body = {"sid": sid("UT", 1)} if status < 300 else {"status": status, "message": "no", "code": code}
+    body: dict[str, object] = {"status": status, "message": "no", "code": code}
     return Reply(status, json.dumps(body).encode(), "RQ", None, None)
 
 
+def closed(participant: str = UT, said: str | None = "closed") -> Reply:
+    """Return what the API says of a participant that was closed, or of one in another status."""
+    return Reply(200, json.dumps({"sid": participant, "status": said}).encode(), "RQ", None, None)
+
+
+NOT_SAID = Retry("not_closed", "the answer does not say that this participant is closed")
 STRANGERS = Reply(404, b"<html>", None, None, None)
 
 
@@ -48,30 +70,42 @@ STRANGERS = Reply(404, b"<html>", None, None, None)
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
-        (reply(200), Closed()),
-        (reply(201), Closed()),
-        (Reply(204, b"", None, None, None), Closed()),
+        (closed(), Closed()),
+        (closed(UT.replace("UT", "ut").upper()), Closed()),
+        (closed(said="open"), NOT_SAID),
+        (closed(said=None), NOT_SAID),
+        (closed(sid("UT", 2)), NOT_SAID),
         (reply(401, 20003), Halt("20003", "the credentials were refused")),
         (reply(403, 20403), Refused("20403", "forbidden", forbidden=True)),
-        (reply(404, 20404), Refused("20404", "no such participant: it may be gone already")),
+        (reply(404, 20404), Refused("20404", "no such participant: it may be gone already", gone=True)),
         (reply(400, 45354), Refused("45354", "the conversation is closed")),
         (reply(400, 45004), Refused("45004", "a parameter is invalid or missing")),
-        (STRANGERS, Refused("404", "status 404 with a body that is not the API's (a proxy's?)")),
-        (Reply(302, b"", None, None, None), Refused("302", "status 302, which says nothing about it")),
-        (reply(503, 20503), Retry("503", "status 503")),
+        (STRANGERS, Retry("404", "status 404", stranger=True)),
+        (Reply(302, b"", None, None, None), Retry("302", "status 302", stranger=True)),
+        (reply(503, 20503), Retry("20503", "status 503")),
         (reply(408), Retry("408", "status 408")),
+        (reply(400, 45362), Refused("45362", "no such participant: it may be gone already", gone=True)),
+        (reply(400, 45310), Refused("45310", "no such participant: it may be gone already", gone=True)),
         (Lost("no answer"), Retry("lost", "no answer")),
         (NotSent("refused"), Retry("no_connection", "refused")),
     ],
 )
 def test_what_cannot_be_known_is_asked_again(answer: Answer, verdict: object) -> None:
     """A participant that is closed twice is closed, so nothing is ever in doubt."""
-    assert judge_closing(answer) == verdict
+    assert judge_closing(answer, UT) == verdict
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>Welcome to our wifi</html>", b"null", b"[]", b'{"ok": true}'])
+def test_a_page_with_a_2xx_closes_nothing(body: bytes) -> None:
+    """A captive portal answers 200 to everything."""
+    verdict = judge_closing(Reply(200, body, None, None, None), UT)
+    assert isinstance(verdict, Retry)
+    assert verdict.stranger
 
 
 def test_being_throttled_is_one_too_many_and_nothing_else() -> None:
     """Whatever the code."""
-    verdict = judge_closing(reply(429, 45780))
+    verdict = judge_closing(reply(429, 45780), UT)
     assert isinstance(verdict, Retry)
     assert verdict.throttled
 
@@ -96,6 +130,7 @@ class FakeCloser:
         self.answers = answers or {}
         self.asked: dict[str, list[str]] = defaultdict(list)
         self.most_in_a_channel = 0
+        self.gone: dict[str, set[str]] = {}
         self._open: dict[str, int] = defaultdict(int)
 
     async def close(self, interaction_sid: str, channel_sid: str, sid: str, departure: LaneDeparture) -> Answer:
@@ -109,7 +144,15 @@ class FakeCloser:
         self._open[channel_sid] -= 1
         self.asked[channel_sid].append(sid)
         left = self.answers.get(sid)
-        return left.pop(0) if left else reply(200)
+        return left.pop(0) if left else closed(sid)
+
+    async def list(self, interaction_sid: str, channel_sid: str, departure: LaneDeparture) -> Listing:
+        """List everybody but those who left."""
+        assert interaction_sid
+        await departure.ready()
+        departure.left()
+        here = [Listed(sid("UT", number), None, None) for number in range(12)]
+        return Listing(tuple(one for one in here if one.sid not in self.gone.get(channel_sid, ())))
 
 
 async def undo(place: SqlitePlace, closer: FakeCloser, run: int | None = None) -> tuple[Undone, Stop, list[str]]:
@@ -183,6 +226,37 @@ async def test_what_may_work_later_is_tried_again_and_what_never_will_is_told(pl
     assert undone.throttled == 20
     assert stop.causes == []
     assert undone.errors[("20404", "no such participant: it may be gone already")][0] == 1
+
+
+@in_virtual_time
+async def test_a_participant_that_is_not_found_after_a_lost_answer_is_closed(place: SqlitePlace) -> None:
+    """The request whose answer was lost has closed it."""
+    gone: dict[str, list[Answer]] = {
+        sid("UT", number): [Lost("no answer"), reply(status, code)]
+        for number, (status, code) in enumerate([(404, 20404), (400, 45362), (400, 45310)])
+    }
+    undone, _, errors = await undo(place, FakeCloser(gone))
+    assert (undone.closed, undone.errored, errors) == (12, 0, [])
+
+
+@in_virtual_time
+async def test_a_list_shows_what_the_answer_leaves_open(place: SqlitePlace) -> None:
+    """An answer without a status is believed when its participant is not listed any more."""
+    silent: dict[str, list[Answer]] = {sid("UT", number): [closed(said=None)] * 99 for number in (1, 2)}
+    silent = {participant: [closed(participant, None)] * 99 for participant in silent}
+    closer = FakeCloser(silent)
+    closer.gone[sid("UO", 1)] = {sid("UT", 1)}
+    undone, _, errors = await undo(place, closer)
+    assert (undone.closed, [error.partition(" ")[2] for error in errors]) == (11, ["not_closed"])
+
+
+@in_virtual_time
+async def test_an_undo_halts_when_the_first_answers_are_nobodys(place: SqlitePlace) -> None:
+    """A proxy's login page says 200 to everything: the base URL is wrong, or the network is."""
+    page = Reply(200, b"<html>Welcome</html>", None, None, None)
+    undone, stop, _ = await undo(place, FakeCloser({sid("UT", number): [page] * 9 for number in range(12)}))
+    assert undone.closed == 0
+    assert stop.causes == [Cause(Exit.HALTED, NOT_THE_API)]
 
 
 @in_virtual_time

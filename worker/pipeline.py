@@ -36,22 +36,21 @@ from worker.model import (
 from worker.reconcile import Reconciler
 from worker.recorder import Observer, Recorder
 from worker.rowqueue import RowQueue
-from worker.stopping import NO_THRESHOLDS, Stop, Thresholds
+from worker.stopping import FIRST_ANSWERS, NO_THRESHOLDS, NOT_THE_API, Stop, Thresholds
 from worker.submit import Submitter
+from worker.verdict import is_chat
 
 EARLIER_ROWS = 256
 """How many rows of earlier runs are taken from the ledger at a time."""
 
-FIRST_ANSWERS = 5
-"""If so many first answers are all somebody else's (redirects, a proxy's pages), the base URL is wrong."""
+FORBIDDEN_CHANNELS = 3
+"""So many channels on end that answer 403, before anything was created, mean that this account may not do it."""
+
+FORBIDDEN_LATER = 20
+"""The same once something was created: rights may be taken away, but a few 403s are about their rows."""
 
 WHOLE_INPUT = sys.maxsize
 """The last line of an input that was read to its end: what an earlier, longer version of it held is retired, too."""
-
-_NOT_THE_API = (
-    f"halted: the first {FIRST_ANSWERS} answers were not the API's (redirects, or no JSON of Twilio's); "
-    "is the base URL right, is a proxy in the way?"
-)
 
 
 def handed_on(reconciler: Reconciler) -> Collection[State]:
@@ -121,6 +120,7 @@ class Pipeline:
         self._earlier = 0
         self._strangers: int | None = 0
         self._forbidden: set[str] = set()
+        self._may_create = False
         self._parked: dict[str, Rejected] = {}
 
     async def run(self, batches: AsyncGenerator[Surveyed[Row], None], concurrency: int) -> None:
@@ -246,7 +246,9 @@ class Pipeline:
         await self._submitter.until_open()
         if not self._may_begin(row):
             return False
-        closed = self._parked.get(row.channel_sid)
+        closed = self._parked.get(row.channel_sid.casefold())
+        if closed is not None and closed.closes_to_non_chat and is_chat(row):
+            closed = None
         number = await self._begin(row, parked=closed is not None)
         if number is None:
             return False
@@ -306,12 +308,13 @@ class Pipeline:
         """Draw the consequences of one row's outcome for its channel and for the run. answered: by whomever."""
         stranger = False
         match outcome:
-            case Rejected(closes_channel=True):
-                self._parked[row.channel_sid] = outcome
+            case Created():
+                self._forbidden.clear()
+                self._may_create = True
+            case Rejected(closes_channel=True) | Rejected(closes_to_non_chat=True):
+                self._parked[row.channel_sid.casefold()] = outcome
             case Failed(forbidden=True):
-                self._forbidden.add(row.channel_sid)
-                if len(self._forbidden) > 1:
-                    self._drain(Cause(Exit.HALTED, f"halted: {outcome.reason} ({outcome.code}) in two channels"))
+                self._heed_forbidden(row, outcome)
             case Failed(stranger=stranger) | InDoubt(stranger=stranger):
                 pass
         self._heed_thresholds()
@@ -320,7 +323,18 @@ class Pipeline:
         elif stranger and self._strangers is not None:
             self._strangers += 1
             if self._strangers == FIRST_ANSWERS:
-                self._drain(Cause(Exit.HALTED, _NOT_THE_API))
+                self._drain(Cause(Exit.HALTED, NOT_THE_API))
+
+    def _heed_forbidden(self, row: Row, outcome: Failed) -> None:
+        """Halt when several channels on end are forbidden. A row that failed in an earlier run is sent first in each
+        later one, so it is no evidence.
+        """  # noqa: D205 - one thought
+        if row.number:
+            return
+        self._forbidden.add(row.channel_sid.casefold())
+        if len(self._forbidden) >= (FORBIDDEN_LATER if self._may_create else FORBIDDEN_CHANNELS):
+            where = f"in {len(self._forbidden)} channels"
+            self._drain(Cause(Exit.HALTED, f"halted: {outcome.reason} ({outcome.code}) {where}"))
 
     def _heed_thresholds(self) -> None:
         if not self._stop.draining.is_set() and (cause := self._thresholds.exceeded(self._tally)) is not None:

@@ -16,6 +16,14 @@ from worker.model import Cause, Exit, State, Tally
 SIGNALS = {signal.SIGINT: Exit.SIGINT, signal.SIGTERM: Exit.SIGTERM, signal.SIGHUP: Exit.SIGHUP}
 
 
+FIRST_ANSWERS = 5
+"""If so many first answers are all somebody else's (redirects, a proxy's pages), the base URL is wrong."""
+
+NOT_THE_API = (
+    f"halted: the first {FIRST_ANSWERS} answers were not the API's (redirects, or no JSON of Twilio's); "
+    "is the base URL right, is a proxy in the way?"
+)
+
 Task = Callable[[], Coroutine[Any, Any, None]]
 
 _BAD = (State.REJECTED, State.PARKED, State.FAILED)

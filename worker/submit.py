@@ -115,8 +115,9 @@ class Submission:
         match verdict:
             case Retry(code, reason):
                 self.outcome = Failed(code, reason)
-            case Halt(code, reason):
-                self.outcome = Failed(code, f"the run was halted: {reason}")
+            case Halt(code, reason, may_exist):
+                halted = f"the run was halted: {reason}"
+                self.outcome = InDoubt(code, halted, stranger=True) if may_exist else Failed(code, halted)
             case _:
                 self.outcome = verdict
 
@@ -210,7 +211,7 @@ class Submitter:
                 answer = await self._api.create(submission.row, submission)
             finally:
                 permit = submission.home()
-            verdict = without_values(judge(answer), submission.row.body)
+            verdict = self._judge(answer, submission.row)
             submission.take(answer, verdict)
             self._report(answer, verdict, permit)
         except WithdrawnError:
@@ -219,6 +220,13 @@ class Submitter:
             submission.end()
         return verdict
 
+    def _judge(self, answer: Answer, row: Row) -> Verdict:
+        """Judge; an answer that cannot be judged puts its own row in doubt and ends nothing else."""
+        try:
+            return without_values(judge(answer, row), row.body)
+        except Exception as exc:  # noqa: BLE001 - whatever one answer provokes concerns one row
+            return InDoubt("unjudged", f"its answer could not be judged ({type(exc).__name__}): may exist")
+
     def _report(self, answer: Answer, verdict: Verdict, permit: Permit | None) -> None:
         """Tell the traffic what came back: it finds the limits by it, and whether the service is there."""
         lane = self._traffic.creates
@@ -226,11 +234,11 @@ class Submitter:
             self._traffic.latencies.add(self._traffic.clock() - permit.left_at)
         if not isinstance(answer, Reply):
             lane.fail(answer.reason, unreachable=isinstance(answer, NotSent))
-        elif isinstance(verdict, Retry) and verdict.throttled:
+        elif isinstance(verdict, Retry | InDoubt) and verdict.throttled:
             self._tally.throttled += 1
             self._tally.last_throttled = time.time()
             if permit is not None:
-                lane.refuse(permit, Refusal(verdict.code, verdict.after_seconds, answer.concurrent))
+                lane.refuse(permit, Refusal(verdict.code, answer.retry_after_seconds, answer.concurrent))
         elif answer.status >= _SERVER_ERROR:
             lane.fail(f"status {answer.status}", unreachable=False)
         else:

@@ -12,10 +12,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from worker.journal import Journal
 from worker.ledger import Close
-from worker.model import Answer, Cause, Exit, Halt, Reply, Retry
-from worker.stopping import Stop
+from worker.model import Answer, Cause, Exit, Halt, Listing, Reply, Retry, Unlisted
+from worker.stopping import FIRST_ANSWERS, NOT_THE_API, Stop
 from worker.traffic import LaneDeparture, Patience, Permit, Refusal, Traffic, WithdrawnError
-from worker.verdict import Closed, Refused, judge_closing
+from worker.verdict import NOT_CLOSED, Closed, Refused, judge_closing
 
 _SERVER_ERROR = 500
 
@@ -38,6 +38,10 @@ class Closer(Protocol):
 
     def close(self, interaction_sid: str, channel_sid: str, sid: str, departure: LaneDeparture) -> Awaitable[Answer]:
         """Close one participant."""
+        ...
+
+    def list(self, interaction_sid: str, channel_sid: str, departure: LaneDeparture) -> Awaitable[Listing | Unlisted]:
+        """List all participants of a channel."""
         ...
 
 
@@ -80,6 +84,7 @@ class Undoer:
         self._stop = stop
         self._on_error = on_error
         self._forbidden: int | None = 0
+        self._strangers: int | None = 0
 
     async def run(self, channels: AsyncIterator[Sequence[Reversal]], concurrency: int) -> None:
         """Close the participants of each channel in their order, so many channels at once."""
@@ -104,29 +109,74 @@ class Undoer:
 
     async def _close(self, one: Reversal) -> None:
         patience = Patience(self._traffic)
+        unanswered = False
         while not self._stop.draining.is_set():
             try:
-                verdict = judge_closing(await self._ask(one))
+                verdict = await self._ask(one)
+                retry = await self._conclude(one, verdict, unanswered=unanswered)
             except WithdrawnError:
                 return
-            match verdict:
-                case Closed():
-                    self._forbidden = None
-                    await self._journal.note([Close(one.number, one.key)])
-                    self._undone.closed += 1
-                    return
-                case Refused(code, reason, forbidden):
-                    self._fail(one, code, reason)
-                    self._heed_forbidden(reason, forbidden=forbidden)
-                    return
-                case Halt(code, reason):
-                    self._stop.drain(Cause(Exit.HALTED, f"halted: {reason} ({code})"))
-                    return
-                case Retry(code, reason, after_seconds, throttled):
-                    if not await patience.wait(throttled=throttled, after_seconds=after_seconds):
-                        self._fail(one, code, reason)
-                        return
-                    self._undone.retries += 1
+            if retry is None:
+                return
+            unanswered |= not retry.throttled and retry.code != "no_connection"
+            self._heed_stranger(stranger=retry.stranger)
+            if not await patience.wait(throttled=retry.throttled, after_seconds=retry.after_seconds):
+                self._fail(one, retry.code, retry.reason)
+                return
+            self._undone.retries += 1
+
+    async def _conclude(
+        self, one: Reversal, verdict: Closed | Refused | Retry | Halt, *, unanswered: bool
+    ) -> Retry | None:
+        """Draw the consequences of one answer; return what is to be tried again, or None.
+
+        unanswered: an earlier request for this participant may have closed it.
+        """
+        match verdict:
+            case Closed():
+                await self._record_closed(one)
+            case Refused(gone=True) if unanswered:
+                await self._record_closed(one)
+            case Refused(code, reason, forbidden):
+                self._fail(one, code, reason)
+                self._heed_forbidden(reason, forbidden=forbidden)
+            case Halt(code, reason):
+                self._stop.drain(Cause(Exit.HALTED, f"halted: {reason} ({code})"))
+            case Retry(code, _, stranger=stranger):
+                if code != NOT_CLOSED or stranger or not await self._is_unlisted(one):
+                    return verdict
+                await self._record_closed(one)
+        return None
+
+    async def _record_closed(self, one: Reversal) -> None:
+        self._forbidden = self._strangers = None
+        await self._journal.note([Close(one.number, one.key)])
+        self._undone.closed += 1
+
+    async def _is_unlisted(self, one: Reversal) -> bool:
+        """Tell whether the channel's list, once, shows that the participant is not in it any more."""
+        lane = self._traffic.lists
+        departure = LaneDeparture(self._traffic, lane)
+        try:
+            await departure.enter()
+            try:
+                listing = await self._api.list(one.interaction_sid, one.channel_sid, departure)
+            finally:
+                departure.home()
+        finally:
+            departure.end()
+        if not isinstance(listing, Listing):
+            return False
+        lane.admit()
+        sids = [found.sid for found in listing.participants]
+        return None not in sids and one.sid.casefold() not in {sid.casefold() for sid in sids if sid}
+
+    def _heed_stranger(self, *, stranger: bool) -> None:
+        """Halt when all first answers are somebody else's: a captive portal's page says 200 to everything."""
+        if stranger and self._strangers is not None:
+            self._strangers += 1
+            if self._strangers == FIRST_ANSWERS:
+                self._stop.drain(Cause(Exit.HALTED, NOT_THE_API))
 
     def _fail(self, one: Reversal, code: str, reason: str) -> None:
         self._undone.fail(one.key, code, reason)
@@ -138,8 +188,8 @@ class Undoer:
             if self._forbidden == FIRST_FORBIDDEN:
                 self._stop.drain(Cause(Exit.HALTED, f"halted: this account may not close participants ({reason})"))
 
-    async def _ask(self, one: Reversal) -> Answer:
-        """Ask once, and tell the traffic what came back."""
+    async def _ask(self, one: Reversal) -> Closed | Refused | Retry | Halt:
+        """Ask once, tell the traffic what came back, and return what it means."""
         lane = self._traffic.creates
         departure = _Departure(self._traffic, self._undone)
         try:
@@ -148,11 +198,12 @@ class Undoer:
                 answer = await self._api.close(one.interaction_sid, one.channel_sid, one.sid, departure)
             finally:
                 permit = departure.home()
+            verdict = judge_closing(answer, one.sid)
             if not isinstance(answer, Reply):
                 lane.fail(answer.reason, unreachable=not departure.was_away)
             elif answer.status >= _SERVER_ERROR:
                 lane.fail(f"status {answer.status}", unreachable=False)
-            elif isinstance(verdict := judge_closing(answer), Retry) and verdict.throttled:
+            elif isinstance(verdict, Retry) and verdict.throttled:
                 self._undone.throttled += 1
                 if permit is not None:
                     lane.refuse(permit, Refusal(verdict.code, verdict.after_seconds, answer.concurrent))
@@ -160,7 +211,7 @@ class Undoer:
                 lane.admit(answer.concurrent)
         finally:
             departure.end()
-        return answer
+        return verdict
 
 
 class _Departure(LaneDeparture):

@@ -1,8 +1,9 @@
 """The only place where a status or a code becomes a decision.
 
-One question decides everything: can this row have been created? A code in the body outranks the status. What is
-certainly created or certainly refused is settled; what was certainly not processed is tried again; whatever cannot be
-known is in doubt, and that is also the default: an answer that nobody foresaw never leads to sending again.
+One question decides everything: can this row have been created? Below status 500 a code of Twilio's outranks the
+status; from 500 on the row is in doubt whatever the body says. What is certainly created or certainly refused is
+settled; what was certainly not processed is tried again; whatever cannot be known is in doubt, and that is also the
+default: an unforeseen answer never leads to sending again.
 
 Codes and their meaning are from Twilio's error dictionary [docs] unless marked.
 """
@@ -26,11 +27,14 @@ from worker.model import (
     Rejected,
     Reply,
     Retry,
+    Row,
     Verdict,
 )
 
 ALREADY_MEMBER = {
+    45202: "is a participant of this channel already",
     45206: "is a participant of this channel already",
+    50404: "is a participant of this conversation already",
     50433: "is a participant of this conversation already",
     50437: "is a participant of this conversation already",
 }
@@ -50,6 +54,8 @@ CONFLICT = {
     45307: "wrong state for now",
     45308: "wrong state for now",
     45796: "another change of this channel is under way",
+    50419: "wrong state for now",
+    50449: "wrong state for now",
 }
 
 WALL = {
@@ -60,6 +66,7 @@ WALL = {
     20010: "the account is suspended",
     45002: "the credentials were refused",
     45003: "the credentials may not do this",
+    45377: "the account is not that of the credentials",
 }
 
 CLOSED = {
@@ -68,9 +75,16 @@ CLOSED = {
     45354: "the conversation is closed",
     45376: "the conversation is gone",
     50417: "the conversation is full",
-    50418: "the conversation is full",
-    50422: "the conversation is full",
 }
+
+FULL_OF_NON_CHAT = {
+    50418: "the conversation is full of non-chat participants (50); agents and chat participants still fit",
+    50422: "the conversation is full of non-chat participants (50); agents and chat participants still fit",
+}
+
+_BOUND_ELSEWHERE = (
+    "this address pair is bound to an open conversation, perhaps another one; nothing in the file needs repair"
+)
 
 REFUSED = {
     20001: "a parameter is invalid",
@@ -82,34 +96,52 @@ REFUSED = {
     45351: "exactly one of identity and address has to be given",
     45366: "the media properties are invalid",
     45367: "the routing properties are invalid",
-    45377: "the participant cannot be added to this channel",
     50425: "the participant is invalid",
     50453: "the participant is invalid",
-    **dict.fromkeys(range(50407, 50421), "the participant's address or identity was refused"),
+    50416: _BOUND_ELSEWHERE,
+    80102: _BOUND_ELSEWHERE,
+    **dict.fromkeys((*range(50407, 50416), 50420), "the participant's address or identity was refused"),
 }
 
-_NOT_CLOSED = dict.fromkeys(("404", "20404", "45006"), "no such participant: it may be gone already")
+_GONE = dict.fromkeys(("404", "20404", "45006", "45310", "45362"), "no such participant: it may be gone already")
+
+NOT_CLOSED = "not_closed"
+"""The code of an answer to a closing that does not say that the participant is closed."""
 
 UNKNOWABLE = frozenset({20500, 20503, 45001, 45005, 45350, 45361, 45372})
-FORBIDDEN = 20403
+FORBIDDEN = frozenset({20403, 50056})
+NEVER_PROCESSED = frozenset({407, 413, 414, 431})
+"""Statuses with which a proxy or a server refuses a request before it reads what is asked."""
 
 _SID = re.compile(rb"UT[0-9a-fA-F]{32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _PERSONAL = re.compile(r"[^\s@]+@[^\s@]+|\+?\d[\d\s().-]{5,}\d|\"[^\"]*\"|'[^']*'|\b([A-Z]{2})[0-9a-fA-F]{32}\b")
 _REASON_CHARACTERS = 160
-_CODE_DIGITS = 6
+_READ_CHARACTERS = 4 * _REASON_CHARACTERS
+"""Characters of a message that are looked at: masking a whole one would take a time quadratic in its length."""
+
+_CODES = range(10_000, 1_000_000)
+"""Twilio's error codes; smaller ones are those of gRPC or repeat the status."""
+
+_CLASSIC_NAMES = frozenset({"status", "message", "code", "more_info", "details", "params", "user_error"})
+"""What a body of Twilio's without a code consists of; Spring's has `timestamp`, `path` and `error`."""
+
 _TELLING = 3
 """Shorter texts are in too many words of a reason."""
 
+_DOCUMENTS = ("MediaProperties", "RoutingProperties")
 _WORDS_OF_THE_API = frozenset({"type", "level"})
 """Keys of media properties whose values are the API's own words."""
 
 
-def judge(answer: Answer) -> Verdict:
-    """Return what an answer to a create means for its row and for the run."""
+def judge(answer: Answer, row: Row | None = None) -> Verdict:
+    """Return what an answer to a create means for its row and for the run.
+
+    row: a success that names another channel, interaction or type is the answer of another request. None: not compared.
+    """
     match answer:
         case Reply():
-            return _judge_reply(answer)
+            return _judge_reply(answer, row)
         case NotSent(reason):
             return Retry("no_connection", reason)
         case Lost(reason):
@@ -118,14 +150,19 @@ def judge(answer: Answer) -> Verdict:
             assert_never(answer)
 
 
-def _judge_reply(reply: Reply) -> Verdict:
+def _judge_reply(reply: Reply, row: Row | None = None) -> Verdict:
     status = reply.status
     if 200 <= status < 300:
-        return _judge_success(reply.body)
+        return _judge_success(reply.body, row)
     if 300 <= status < 400:
         return InDoubt(str(status), f"redirected (status {status}), not followed: may exist", stranger=True)
-    error = _read_error(reply.body)
+    error = _read_error(reply.body, status)
     code, message = error or (None, "")
+    if status >= 500 or status == 408:
+        words = "the service failed" if status >= 500 else "the service timed out"
+        known = THROTTLED.get(code or 0)
+        reason = f"{words} (status {status}{f', {known}' if known else ''}): may exist"
+        return InDoubt(str(code or status), reason, stranger=error is None, throttled=known is not None)
     if status == 429 or code in THROTTLED:
         known = THROTTLED.get(code or 0, "too many requests")
         return Retry(str(code or 429), known, after_seconds=reply.retry_after_seconds, throttled=True)
@@ -141,30 +178,36 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The participant was not closed, and asking again will not change that. forbidden: it is not allowed at all."""
+    """The participant was not closed, and asking again will not change that.
+
+    forbidden: it is not allowed at all. gone: there is no such participant (any more).
+    """
 
     code: str
     reason: str
     forbidden: bool = False
+    gone: bool = False
 
 
-def judge_closing(answer: Answer) -> Closed | Refused | Retry | Halt:
-    """Return what an answer to the closing of a participant means. It may be repeated: closed twice is closed [infer].
+def judge_closing(answer: Answer, sid: str) -> Closed | Refused | Retry | Halt:
+    """Return what an answer to the closing of this participant means; it may be repeated [infer].
 
-    So nothing is ever in doubt here: whatever cannot be known is asked again.
+    Closed only if the answer says so for this sid. Anything else that cannot be known is asked again.
     """
     if not isinstance(answer, Reply):
         return Retry("no_connection" if isinstance(answer, NotSent) else "lost", answer.reason)
     status = answer.status
     if 200 <= status < 300:
-        return Closed()
-    if status >= 500 or status == 408:
-        return Retry(str(status), f"status {status}")
+        return _judge_closed(answer, sid)
     match _judge_reply(answer):
         case Retry() | Halt() as verdict:
             return verdict
+        case InDoubt(code, _, stranger=stranger):
+            return Retry(code, f"status {status}", stranger=stranger)
+        case Rejected(code, _) if code in _GONE:
+            return Refused(code, _GONE[code], gone=True)
         case Rejected(code, _, closes_channel=True):
-            return Refused(code, _NOT_CLOSED.get(code, CLOSED.get(int(code), "cannot be closed")))
+            return Refused(code, CLOSED.get(int(code), "cannot be closed"))
         case Rejected(code, _):
             known = REFUSED.get(int(code)) if code.isdigit() else None
             return Refused(code, known or f"refused with status {status}")
@@ -174,16 +217,42 @@ def judge_closing(answer: Answer) -> Closed | Refused | Retry | Halt:
             return Refused(getattr(verdict, "code", str(status)), f"status {status}, which says nothing about it")
 
 
-def _judge_success(body: bytes) -> Verdict:
+def _judge_closed(reply: Reply, sid: str) -> Closed | Retry:
+    try:
+        document = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or "sid" not in document:
+        unread = f"status {reply.status} with a body that is not the API's: nothing says that it is closed"
+        return Retry(NOT_CLOSED, unread, stranger=True)
+    said = document.get("sid")
+    if isinstance(said, str) and said.casefold() == sid.casefold() and document.get("status") == "closed":
+        return Closed()
+    return Retry(NOT_CLOSED, "the answer does not say that this participant is closed")
+
+
+def _judge_success(body: bytes, row: Row | None) -> Verdict:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return InDoubt("unreadable", "accepted, with a body that is not JSON: may exist", stranger=True)
     sid = document.get("sid") if isinstance(document, dict) else None
     if isinstance(sid, str) and _SID.fullmatch(sid.encode(errors="replace")):
+        if row is not None and (other := _contradiction(document, row)):
+            return InDoubt("other_answer", f"the answer of another request (it names another {other}): may exist")
         return Created(sid)
-    is_ours = isinstance(document, dict) and ("sid" in document or _read_error(body) is not None)
+    is_ours = isinstance(document, dict) and ("sid" in document or _read_error(body, None) is not None)
     return InDoubt("no_sid", "accepted, without a participant's sid: probably exists", stranger=not is_ours)
+
+
+def _contradiction(document: dict[str, Any], row: Row) -> str:
+    """Return what a created participant's body says otherwise than its request; sids are compared without case."""
+    asked = {"interaction_sid": row.interaction_sid, "channel_sid": row.channel_sid, "type": row.type}
+    for name, value in asked.items():
+        said = document.get(name)
+        if said is not None and (not isinstance(said, str) or said.casefold() != value.casefold()):
+            return name
+    return ""
 
 
 def _judge_code(code: int, reply: Reply) -> Verdict | None:
@@ -196,11 +265,13 @@ def _judge_code(code: int, reply: Reply) -> Verdict | None:
         return Halt(name, WALL[code])
     if code in CLOSED:
         return Rejected(name, CLOSED[code], closes_channel=True)
+    if code in FULL_OF_NON_CHAT:
+        return Rejected(name, FULL_OF_NON_CHAT[code], closes_to_non_chat=True)
     if code in REFUSED:
         return Rejected(name, REFUSED[code])
     if code in UNKNOWABLE:
         return InDoubt(name, "the service failed: may exist")
-    if code == FORBIDDEN:
+    if code in FORBIDDEN:
         return Failed(name, "forbidden", forbidden=True)
     return None
 
@@ -208,21 +279,31 @@ def _judge_code(code: int, reply: Reply) -> Verdict | None:
 def _judge_status(status: int, code: str, message: str, *, is_ours: bool, reply: Reply) -> Verdict:
     match status:
         case 401:
-            return Halt(code, "the credentials were refused")
-        case 403:
+            return Halt(code, "the credentials were refused", may_exist=not is_ours)
+        case 403 if is_ours:
             return Failed(code, "forbidden", forbidden=True)
-        case 408:
-            return InDoubt(code, "the service timed out: may exist")
         case 404 if is_ours:
             return Rejected(code, CLOSED[20404], closes_channel=True)
         case 409 if is_ours:
             return Retry(code, CONFLICT[20409], after_seconds=reply.retry_after_seconds)
         case _ if 400 <= status < 500 and is_ours:
             return Rejected(code, _masked(message) or f"refused with status {status}")
-        case _ if 400 <= status < 500:
+        case _ if status in NEVER_PROCESSED:
             return Failed(code, f"status {status} with a body that is not the API's (a proxy's?)", stranger=True)
+        case _ if 400 <= status < 500:
+            foreign = f"status {status} with a body that is not the API's (a gateway's?): may exist"
+            return InDoubt(code, foreign, stranger=True)
         case _:
             return InDoubt(code, f"status {status}: may exist", stranger=not is_ours)
+
+
+def is_chat(row: Row) -> bool:
+    """Tell whether a participant counts as a chat one: an agent, a supervisor, or one with an identity [infer]."""
+    if row.type in {"agent", "supervisor"}:
+        return True
+    texts = parse_qs(row.body.decode("ascii", "replace")).get("MediaProperties", ("{}",))
+    media = json.loads(texts[0])
+    return isinstance(media, dict) and bool(media.get("identity")) and not media.get("address")
 
 
 def without_values(verdict: Verdict | Halt, body: bytes) -> Verdict | Halt:
@@ -233,7 +314,10 @@ def without_values(verdict: Verdict | Halt, body: bytes) -> Verdict | Halt:
     if not isinstance(verdict, Rejected) or verdict.closes_channel:
         return verdict
     form = parse_qs(body.decode("ascii", "replace"))
-    documents = [json.loads(text) for name in ("MediaProperties", "RoutingProperties") for text in form.get(name, ())]
+    try:
+        documents = [json.loads(text) for name in _DOCUMENTS for text in form.get(name, ())]
+    except RecursionError:  # values that cannot be read cannot be masked
+        return replace(verdict, reason=f"refused ({verdict.code})")
     values = {text for document in documents for text in _texts(document)}
     told = {word for value in values for word in (value, *re.findall(r"\w{4,}", value)) if len(word) >= _TELLING}
     if not told:
@@ -243,52 +327,63 @@ def without_values(verdict: Verdict | Halt, body: bytes) -> Verdict | Halt:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name not in _WORDS_OF_THE_API:
-                yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
-    elif isinstance(value, str):
-        yield value
+    """Yield the texts of a document, however deep it is."""
+    pending = [value]
+    while pending:
+        match pending.pop():
+            case dict() as inner:
+                pending += [one for name, one in inner.items() if name not in _WORDS_OF_THE_API]
+            case list() as inner:
+                pending += inner
+            case str() as text:
+                yield text
 
 
 def code_of(body: bytes) -> str:
     """Return the code that an error's body names, or nothing."""
-    code, _ = _read_error(body) or (None, "")
+    code, _ = _read_error(body, None) or (None, "")
     return str(code or "")
 
 
-def _read_error(body: bytes) -> tuple[int | None, str] | None:
-    """Return (code, message) from any of the three shapes that Twilio uses [docs, code], or None for a stranger's.
+def _read_error(body: bytes, status: int | None) -> tuple[int | None, str] | None:
+    """Return (code, message) from any of the three shapes that Twilio uses [docs, code], or None for anybody else's.
 
-    A message alone is nobody's in particular: gateways write `{"message": "no Route matched"}`.
+    status: the response's; a body without a code has to repeat it. None: not compared. A message alone is not proof:
+    gateways write `{"message": "no Route matched"}`, frameworks `{"timestamp": …, "status": 404, "path": …}`.
     """
     try:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    is_list = isinstance(document, dict) and isinstance(document.get("errors"), list) and bool(document["errors"])
-    if is_list:
+    if isinstance(document, dict) and isinstance(document.get("errors"), list) and document["errors"]:
         document = document["errors"][0]
     if not isinstance(document, dict):
         return None
     texts = (document.get(name) for name in ("message", "detail", "title"))
     message = next((text for text in texts if isinstance(text, str)), None)
     code = _read_code(document.get("code"))
-    if code is None and (message is None or not (is_list or "status" in document)):
+    if code is None and not (message is not None and _is_codeless(document, status)):
         return None
     return code, message or ""
 
 
+def _is_codeless(document: dict[str, Any], status: int | None) -> bool:
+    """Tell whether a body without a code has Twilio's own shape: the classic one, or RFC 9457 with Twilio's type."""
+    said = document.get("status")
+    if not isinstance(said, int) or (status is not None and said != status):
+        return False
+    return document.keys() <= _CLASSIC_NAMES or "twilio.com/" in str(document.get("type"))[:_REASON_CHARACTERS]
+
+
 def _read_code(value: Any) -> int | None:
-    text = str(value) if isinstance(value, int | str) else ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _CODE_DIGITS else None
+    text = str(value) if isinstance(value, str) or (isinstance(value, int) and abs(value) < _CODES.stop) else ""
+    is_number = text.isascii() and text.isdigit() and len(text) < len(str(_CODES.stop))
+    return int(text) if is_number and int(text) in _CODES else None
 
 
 def _masked(message: str) -> str:
-    """Take out what may be a person's, and what would make every row's reason different."""
-    masked = _PERSONAL.sub(lambda found: f"{found.group(1)}…" if found.group(1) else "***", message)
+    """Take out what may be a person's, and what would make every row's reason different. Linear in the length."""
+    cut = message[:_READ_CHARACTERS]
+    masked = _PERSONAL.sub(lambda found: f"{found.group(1)}…" if found.group(1) else "***", cut)
     masked = _CONTROL.sub(" ", masked)
     return " ".join(masked.split())[:_REASON_CHARACTERS]

@@ -112,7 +112,7 @@ async def test_a_participant_can_be_closed_and_wrapped_up(status: str) -> None:
     async with serving(emulator) as client:
         created = await client.create()
         reply = await client.call("POST", f"{client.url()}/{created.json['sid']}", data={"Status": status})
-    assert (reply.status, reply.json) == (200, created.json)
+    assert (reply.status, reply.json) == (200, {**created.json, "status": status})
     assert (emulator.participants[0].status, emulator.stats.updated) == (status, 1)
 
 

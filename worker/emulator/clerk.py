@@ -182,7 +182,8 @@ class Clerk:
         if isinstance(status, Refusal):
             return status
         self._truth.update(participant.sid, status)
-        return self._body(visit, participant.sid, participant.type, participant.routing_properties)
+        body = self._body(visit, participant.sid, participant.type, participant.routing_properties)
+        return {**body, "status": status}
 
     def _channel(self, visit: Visit) -> Result:
         url = f"{visit.origin}{reply.channel_path(visit.interaction_sid, visit.channel_sid)}"

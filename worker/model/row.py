@@ -189,11 +189,15 @@ class Existed:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A definite no, final until the row changes. closes_channel: no other row of its channel can succeed either."""
+    """A definite no, final until the row changes.
+
+    closes_channel: no other row of its channel can succeed either. closes_to_non_chat: none of its non-chat rows can.
+    """
 
     code: str
     reason: str
     closes_channel: bool = False
+    closes_to_non_chat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,7 @@ class Parked:
 class Failed:
     """Certainly not created, and nothing wrong with the row: it is sent again next time.
 
-    forbidden: a plain 403, which halts the run when a second channel gets one too.
+    forbidden: a plain 403, which halts the run when several channels on end get one.
     stranger: the answer was not the API's own (a proxy's page, say).
     """
 
@@ -220,11 +224,15 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class InDoubt:
-    """It may or may not exist; it is never sent again before that is known. stranger: as in `Failed`."""
+    """It may or may not exist; it is never sent again before that is known.
+
+    stranger: as in `Failed`. throttled: as in `Retry`.
+    """
 
     code: str
     reason: str
     stranger: bool = False
+    throttled: bool = False
 
 
 Outcome = Created | Existed | Rejected | Parked | Failed | InDoubt
@@ -238,21 +246,26 @@ class Retry:
     """Certainly not processed: worth another attempt.
 
     after_seconds: how long the service asked us to wait, or None. throttled: everybody has to slow down, not just
-    this row.
+    this row. stranger: as in `Failed`.
     """
 
     code: str
     reason: str
     after_seconds: float | None = None
     throttled: bool = False
+    stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Every other row would meet the same wall: stop the run. This row was not created."""
+    """Every other row would meet the same wall: stop the run.
+
+    may_exist: the answer was not the API's own, so this row is in doubt; otherwise it was not created.
+    """
 
     code: str
     reason: str
+    may_exist: bool = False
 
 
 Verdict = Outcome | Retry | Halt
