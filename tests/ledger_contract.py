@@ -35,9 +35,12 @@ from worker.ledger import (
     Thin,
     Waive,
     Why,
+    pgledger,
     record_digest,
     standing_of,
+    tables,
 )
+from worker.ledger.transaction import milliseconds
 from worker.model import Created, Existed, Failed, InDoubt, Outcome, Parked, Rejected, Row, Settlement, State
 
 SOURCE = SourceFile("/data/a.csv", "csv", "utf-8-sig", ",", "a,b\n")
@@ -615,7 +618,7 @@ class LedgerContract:
         assert desk.ledger.surroundings(later_number).baseline == frozenset({sid("UT", 1)})
 
     def test_a_later_baseline_replaces_the_earlier_one(self, desk: Desk) -> None:
-        """A channel has one baseline: that of the run which listed it last."""
+        """A channel has one baseline: that of the run which listed it last, with whom earlier lists have shown."""
         first, later = desk.row(1, 7), desk.row(2, 7)
         desk.ledger.write([Baseline(first, (sid("UT", 1),))])
         number = desk.doubt(first)
@@ -623,7 +626,36 @@ class LedgerContract:
         desk.begin_next_run()
         desk.ledger.write([Baseline(later, (sid("UT", 2),))])
         assert desk.ledger.surroundings(number).baseline is None
-        assert desk.ledger.surroundings(desk.doubt(later)).baseline == frozenset({sid("UT", 2)})
+        assert desk.ledger.surroundings(desk.doubt(later)).baseline == frozenset({sid("UT", 1), sid("UT", 2)})
+
+    def test_a_baseline_that_does_not_hold_any_more_is_asked_for_again(self, desk: Desk) -> None:
+        """Somebody unknown has joined since: the next create waits for a list, and a doubt has no baseline."""
+        first, later = desk.row(1, 7), desk.row(2, 7)
+        desk.ledger.write([Baseline(first, (sid("UT", 1),))])
+        number = desk.doubt(first)
+        desk.ledger.write([Baseline(first, None)])
+        assert desk.ledger.surroundings(number).baseline is None
+        assert desk.ledger.write([Intent(later, baseline_first=True)]) == [BASELINE_FIRST]
+        desk.ledger.write([Baseline(later, (sid("UT", 2),))])
+        [again] = desk.ledger.write([Intent(later, baseline_first=True)])
+        assert isinstance(again, int)
+        assert desk.ledger.surroundings(again).baseline == frozenset({sid("UT", 1), sid("UT", 2)})
+
+    def test_a_baseline_that_is_too_old_is_asked_for_again(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So that only those who join within that time can be taken for ours; a clock that went back makes it old."""
+        now = milliseconds()
+        desk.ledger.write([Baseline(desk.row(1, 7), ())])
+        for later, is_asked in ((899_000, False), (902_000, True), (-5_000, True)):
+            for module in (tables, pgledger):
+                monkeypatch.setattr(module, "milliseconds", lambda later=later: now + later)
+            [answer] = desk.ledger.write([Intent(desk.row(2 + later, 7), baseline_first=True, baseline_seconds=900)])
+            assert (answer is BASELINE_FIRST) == is_asked
+
+    def test_what_an_earlier_look_has_shown_is_known(self, desk: Desk) -> None:
+        """A later list without it proves nothing."""
+        number = desk.doubt(desk.row(1))
+        desk.ledger.write([Look(number, "two are new", (sid("UT", 1), sid("UT", 2)))])
+        assert desk.ledger.surroundings(number).seen == frozenset({sid("UT", 1), sid("UT", 2)})
 
     # ---- sending again ----------------------------------------------------------------------------------------------
 
@@ -641,7 +673,7 @@ class LedgerContract:
             assert found[empty] is None
         assert place.payloads() == {wanted.key: (wanted.text, wanted.body)}
         assert place.looks() == {}
-        assert desk.ledger.surroundings(number) == Surroundings(frozenset(), frozenset({sid("UT", 9)}), 1)
+        assert desk.ledger.surroundings(number) == Surroundings(frozenset(), frozenset({sid("UT", 8), sid("UT", 9)}), 1)
         assert desk.ledger.settled_by_run() == {}
         desk.ledger.write([Settle(number, Settlement(wanted.key, OUTCOMES[0], 201, 2))])
         [found] = place.rows()
@@ -1142,7 +1174,7 @@ class LedgerContract:
             assert (found["state"], found["code"], found["run"]) == ("in_doubt", "crash", reopened)
             assert desk.ledger.channels_in_doubt() == {wanted.channel_sid: {wanted.key}}
             assert desk.ledger.stored((State.IN_DOUBT,), 0, 9) == [wanted._replace(number=number)]
-            assert desk.ledger.surroundings(number) == Surroundings(frozenset(), frozenset(listed), 1)
+            assert desk.ledger.surroundings(number) == Surroundings(frozenset(), frozenset({*listed, sid("UT", 8)}), 1)
             assert desk.ledger.settled_by_run() == {}
             desk.ledger.write([Reopen(number, wanted, ())])
         assert place.payloads() == {wanted.key: (wanted.text, wanted.body)}

@@ -286,6 +286,9 @@ async def test_plain_creates_share_connections_and_none_is_left() -> None:
     assert service.stats.created == 10
 
 
+TEN_YEARS = 315_360_000.0
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
@@ -297,11 +300,149 @@ async def test_plain_creates_share_connections_and_none_is_left() -> None:
         ("soon", None),
         ("-5", None),
         ("²", None),
+        ("Thu, 01 Jan 1970 00:16:50 -0000", 10.0),  # without a zone, wherever this machine is
+        ("9" * 5000, TEN_YEARS),
+        ("315360001", TEN_YEARS),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", TEN_YEARS),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", TEN_YEARS),
+        ("Thu, " + "9" * 5000 + " Jan 1970 00:00:00 GMT", None),
+        ("", None),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(header: str | None, seconds: float | None) -> None:
     """Both forms of RFC 9110 count; what cannot be read is as if it had not come."""
     assert retry_after(header, 1000.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "least", "most"),
+    [
+        (b"Date: Thu, 01 Jan 1970 00:16:40 GMT\r\n", 10, 10),  # by the service's clock, however wrong ours is
+        (b"Date: yesterday\r\n", 0, 0),
+        (b"Date: \xff\r\n", 0, 0),
+        (b"", 0, 0),
+    ],
+)
+async def test_a_date_to_wait_for_is_judged_by_the_clock_that_wrote_it(date: bytes, least: float, most: float) -> None:
+    """Two clocks that differ must not make a wait of hours, or none; without a date in the answer ours has to do."""
+    head = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: Thu, 01 Jan 1970 00:16:50 GMT\r\n"
+    answer = await answered(head + date + b"Content-Length: 0\r\n\r\n")
+    assert isinstance(answer, Reply)
+    assert answer.retry_after_seconds is not None
+    assert least <= answer.retry_after_seconds <= most
+
+
+async def test_an_endless_number_of_seconds_can_be_logged() -> None:
+    """A number of thousands of digits becomes no infinity, which JSON does not have."""
+    head = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n"
+    answer = await answered(head % (b"9" * 5000))
+    assert isinstance(answer, Reply)
+    assert json.dumps(answer.retry_after_seconds, allow_nan=False) == str(TEN_YEARS)
+
+
+# ---- answers, byte by byte ------------------------------------------------------------------------------------------
+
+
+async def answered(*parts: bytes, **settings: Any) -> object:
+    """Create one row; the service's answer is these bytes, part by part, and then it hangs up."""
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            for part in parts:
+                await stream.send(part)
+                await anyio.sleep(0.02)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with new_api(f"http://127.0.0.1:{port}", **settings) as api:
+            answer = await api.create(row(1), Gate())
+        tasks.cancel_scope.cancel()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"X-Long: %s\r\n" % (b"x" * (64 << 10)),
+        b"%s: x\r\n" % (b"X" * (64 << 10)),
+        b"".join(b"X-Number-%d: x\r\n" % number for number in range(1500)),
+        b"X-Same: x\r\n" * 1500,
+    ],
+    ids=["long value", "long name", "many", "many alike"],
+)
+@pytest.mark.parametrize("reason", [b"Created", b"C" * (64 << 10)], ids=["short", "long"])
+async def test_an_answer_with_large_headers_is_read(headers: bytes, reason: bytes) -> None:
+    """What gateways add must not turn a participant that was made into a doubt."""
+    body = b'{"sid": "%s"}' % sid("UT", 1).encode()
+    head = b"HTTP/1.1 201 %s\r\n%sContent-Length: %d\r\n\r\n" % (reason, headers, len(body))
+    assert await answered(head + body) == Reply(201, body)
+
+
+GOOD = b"HTTP/1.1 201 Created\r\n"
+CHUNKED = GOOD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"hello Secret\r\n\r\n"],
+        [GOOD + b"Secret header\r\n\r\n"],
+        [GOOD + b"Content-Length: Secret\r\n\r\n"],
+        [GOOD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"],
+        [GOOD + b"X: %s" % (b"Secret" * 100_000)],
+        [CHUNKED + b"Secret\r\n"],
+        [CHUNKED + b"2\r\nabSecret\r\n"],
+        [GOOD + b"Content-Encoding: gzip\r\nContent-Length: 6\r\n\r\nSecret"],
+    ],
+    ids=lambda parts: parts[-1][-40:].decode(),
+)
+async def test_what_is_not_http_is_called_so(parts: list[bytes]) -> None:
+    """A status that the service never gave would mislead whoever looks into it; its words stay out of it, too."""
+    assert await answered(*parts) == Lost("the answer is not valid HTTP")
+
+
+@pytest.mark.parametrize("parts", [[CHUNKED, b"Secret\r\n"], [CHUNKED + b"2\r\nab\r\n", b"Secret\r\n"]])
+async def test_an_answer_that_turns_bad_half_way_does_not_hang(parts: list[bytes]) -> None:
+    """The client library closes such a connection and forgets who reads from it: the read timeout ends the wait."""
+    with anyio.fail_after(5):
+        assert await answered(*parts, read_timeout=0.2) == Lost("no answer within 0.2 s")
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([b"HTTP/1.1 20"], "ServerDisconnectedError: Server disconnected"),
+        ([b"HTTP/1.1 201 Secret\r\nSecret: Secret\r\n"], "ServerDisconnectedError: Server disconnected"),
+        ([b""], "ServerDisconnectedError: Server disconnected"),
+        ([CHUNKED + b"5\r\nab"], "ClientPayloadError: the answer is not complete"),
+        ([CHUNKED, b"5\r\nab"], "ClientPayloadError: the answer is not complete"),
+        ([GOOD + b"Content-Length: 9\r\n\r\nSecret"], "ClientPayloadError: the answer is not complete"),
+    ],
+)
+async def test_half_an_answer_is_called_so(parts: list[bytes], reason: str) -> None:
+    """What breaks off is no answer; neither a status nor what came of it is told."""
+    assert await answered(*parts) == Lost(f"the connection broke before the answer: {reason}")
+
+
+async def test_a_proxy_that_speaks_no_http_is_called_so() -> None:
+    """What a proxy says before anything left leaves nothing in doubt, and it is described alike."""
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"hello Secret\r\n\r\n")
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with new_api("https://127.0.0.1:1", proxy=f"http://127.0.0.1:{port}") as api:
+            assert await api.create(row(1), Gate()) == NotSent("the answer is not valid HTTP")
+        tasks.cancel_scope.cancel()
 
 
 def test_a_missing_ca_bundle_is_a_config_error() -> None:
@@ -403,9 +544,8 @@ async def test_a_next_page_elsewhere_is_never_asked_for(
         address = f"{user}{host}".replace("other", other_url.removeprefix("http://"))
         next_url = f"{scheme}://{address}/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants"
         answer = page([{"sid": sid("UT", 1)}], next_url.replace("{port}", base_url.rpartition(":")[2]))
-        assert await listed(emulator, answer) == Unlisted(
-            "the next page of the list is at another address", refused=True
-        )
+        # this list only is of no use: another channel's may be whole, so lists are not given up
+        assert await listed(emulator, answer) == Unlisted("the next page of the list is at another address")
     assert stranger.stats.listed == 0
     assert (service.stats.listed, service.stats.unauthorized) == (1, 0)
 
@@ -462,15 +602,61 @@ async def _noted(notes: list[str], note: str) -> None:
 
 
 async def test_a_list_without_end_is_bounded(emulator: tuple[Emulator, str]) -> None:
-    """A service whose pages lead back to themselves is left after a hundred of them."""
+    """A service whose pages go on and on is left after a hundred of them."""
     service, base_url = emulator
-    endless = page([{"sid": sid("UT", 1)}], f"{base_url}/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants")
-    service.script_next(*[endless] * 101, on=Call.LIST)
+    path = f"{base_url}/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants"
+    endless = [page([{"sid": sid("UT", 1)}], f"{path}?Page={number}") for number in range(101)]
+    service.script_next(*endless, on=Call.LIST)
     gate = Gate()
     async with new_api(base_url) as api:
         assert await api.list(*WHERE, gate) == Unlisted("the list does not end after 100 pages")
     assert gate.seen == ["ready", "left"] * 100
     assert service.stats.listed == 100
+
+
+@pytest.mark.parametrize("queries", [["?PageSize=1000"], ["?Page=1", "?Page=1"], ["?Page=1", "?Page=2", "?Page=1"]])
+async def test_a_list_that_leads_in_a_circle_is_no_list(emulator: tuple[Emulator, str], queries: list[str]) -> None:
+    """The same address twice would give the same page twice, a hundred times over: it is not asked for again."""
+    service, base_url = emulator
+    path = f"{base_url}/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants"
+    pages = [page([{"sid": sid("UT", 1)}], path + query) for query in queries]
+    assert await listed(emulator, *pages) == Unlisted("the list leads to the same page twice")
+    assert service.stats.listed == len(queries)
+
+
+async def test_a_list_that_is_too_large_as_a_whole_is_no_list(emulator: tuple[Emulator, str]) -> None:
+    """Pages that are allowed one by one cannot fill the memory together."""
+    service, base_url = emulator
+    path = f"{base_url}/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants"
+    filler = b" " * (15 << 20)
+    pages = [
+        Answer(status=200, body=filler + (page([], f"{path}?Page={number}").body or b"")) for number in range(1, 6)
+    ]
+    assert await listed(emulator, *pages, page([])) == Unlisted("the list is larger than 64 MiB")
+    assert service.stats.listed == 5
+
+
+@pytest.mark.parametrize("first_pages", [0, 1])
+@pytest.mark.parametrize("other", [sid("UO", 2), sid("UO", 1) + "0", "UO", 7, ["UO"], {"a": 1}])
+async def test_a_list_of_another_channel_is_no_list(
+    emulator: tuple[Emulator, str], other: object, first_pages: int
+) -> None:
+    """Who is in another channel says nothing about this one: neither that a row is there nor that it is not."""
+    _, base_url = emulator
+    again = f"{base_url}/v1/Interactions/{WHERE[0]}/Channels/{WHERE[1]}/Participants"
+    mine = {"sid": sid("UT", 1), "channel_sid": WHERE[1]}
+    pages = [page([mine], again)] * first_pages
+    found = await listed(emulator, *pages, page([mine, {"sid": sid("UT", 2), "channel_sid": other}]))
+    assert found == Unlisted("the list has a participant of another channel")
+
+
+@pytest.mark.parametrize("channel", [WHERE[1], WHERE[1].lower(), WHERE[1].upper(), None, ""])
+async def test_an_entry_of_the_channel_or_of_no_named_one_counts(
+    emulator: tuple[Emulator, str], channel: str | None
+) -> None:
+    """Case does not matter, and an entry need not say where it is."""
+    found = await listed(emulator, page([{"sid": sid("UT", 1), "channel_sid": channel}]))
+    assert found == Listing((Listed(sid("UT", 1), None, None),))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import time
 import anyio
 import pytest
 
-from tests.fakes import LOST, LOST_BEFORE, LOST_LATE, FakeService, always_created, error
+from tests.fakes import LOST, LOST_BEFORE, LOST_LATE, FakeService, always_created, created, error
 from tests.samples_of import row, sid
 from tests.test_pipeline import Bench
 from worker.config import Doubt as DoubtSettings
@@ -137,12 +137,29 @@ async def test_a_baseline_is_taken_once_for_a_channel_and_run(bench: Bench) -> N
     assert bench.service.lists == {row(1).channel_sid: 2, row(3).channel_sid: 1}
 
 
+async def test_a_member_of_whom_we_know_nothing_is_not_adopted_for_a_later_row(bench: Bench) -> None:
+    """Row 1 existed, and its participant was not in the baseline; row 2 of the channel is lost and never made."""
+    member = Listed(sid("UT", "member"), "customer", None)
+
+    def respond(wanted: Row, attempt: int) -> Answer:
+        if wanted.line == row(1).line:
+            bench.service.present.setdefault(wanted.channel_sid, []).append(member)
+            return error(409, 50433)
+        return LOST_BEFORE if attempt == 1 else created(wanted)
+
+    bench.service.respond = respond
+    tally = await bench.run([row(1), row(2, 1)], concurrency=1)
+    assert (tally.existed, tally.created, tally.in_doubt) == (1, 1, 0)
+    assert bench.service.attempts[row(2, 1).key] == 2
+
+
 async def test_refused_lists_are_said_once_and_doubts_are_held(bench: Bench) -> None:
     """It works without lists, only more carefully."""
     bench.service.list_answer = Unlisted("status 403", refused=True)
     play(bench.service, first(LOST))
-    tally = await bench.run([row(1), row(2, 1), row(3)], concurrency=1)
-    assert (tally.in_doubt, tally.not_sent, tally.created) == (1, 1, 1)
+    others = [row(number) for number in range(3, 10)]
+    tally = await bench.run([row(1), row(2, 1), *others], concurrency=1)
+    assert (tally.in_doubt, tally.not_sent, tally.created) == (1, 1, len(others))
     assert bench.watcher.refused == ["status 403"]
     assert bench.adds_up()
 

@@ -16,7 +16,19 @@ from worker.config import Doubt as DoubtSettings
 from worker.config import Retry as RetrySettings
 from worker.ledger import Surroundings
 from worker.model import Listed, Listing, Row, Unlisted
-from worker.reconcile import Absent, Adopted, Doubt, Evidence, Later, NotCreated, Reconciler, Undecided, decide
+from worker.reconcile import (
+    REFUSED_SECONDS,
+    REFUSING_CHANNELS,
+    Absent,
+    Adopted,
+    Doubt,
+    Evidence,
+    Later,
+    NotCreated,
+    Reconciler,
+    Undecided,
+    decide,
+)
 
 OURS, OTHER, THIRD = sid("UT", 1), sid("UT", 2), sid("UT", 3)
 TASK = "WT" + "1" * 32
@@ -65,19 +77,38 @@ def test_the_difference_decides(participants: list[Listed], known: Surroundings,
         ([listed(kind="agent")], around(), (OURS,)),
         ([listed()], around(baseline=None), (OURS,)),
         ([listed(None)], around(), ()),
-        ([listed(), listed(None)], around(), ()),
-        ([listed()], around(unresolved=2), ()),
+        ([listed(), listed(None)], around(), (OURS,)),
+        ([listed()], around(unresolved=2), (OURS,)),
+        ([], around()._replace(seen=frozenset({OURS})), (OURS,)),
+        ([listed(OTHER)], around()._replace(seen=frozenset({OURS})), (OTHER, OURS)),
         ([], around(unresolved=2), ()),
     ],
-    ids=["two", "other type", "no baseline", "no sid", "one without", "two doubts", "two doubts and nobody"],
+    ids=[
+        "two",
+        "other type",
+        "no baseline",
+        "no sid",
+        "one without",
+        "two doubts",
+        "two doubts and nobody",
+        "shown before",
+        "another shown before",
+    ],
 )
 def test_what_cannot_be_told_is_left_to_a_person(
     participants: list[Listed], known: Surroundings, candidates: tuple[str, ...]
 ) -> None:
-    """Two new ones, the wrong type, a channel not listed before, an entry without a sid, two rows in doubt."""
+    """A list that shows too many, too little, or less than an earlier one; all that may be ours is named."""
     conclusion = decide(wanted(), participants, known)
     assert isinstance(conclusion, Undecided)
     assert conclusion.candidates == candidates
+
+
+def test_sids_are_compared_without_case() -> None:
+    """In which letters a list writes them says nothing."""
+    shouted = [listed(f"UT{sid_of[2:].upper()}") for sid_of in (OURS, OTHER)]
+    known = Surroundings(frozenset({OURS}), frozenset({OTHER}), 1, seen=frozenset({OURS.casefold()}))
+    assert isinstance(decide(wanted(), shouted, known), Absent)
 
 
 @pytest.mark.parametrize(
@@ -200,33 +231,50 @@ async def test_refused_lists_are_said_once_and_not_asked_for_again(answer: Unlis
     """From then on there are no baselines, and doubts wait for a person."""
     bench = Bench()
     bench.service.list_answer = answer
-    assert await bench.reconciler.baseline(wanted()) is None
-    assert await bench.reconciler.baseline(wanted()) is None
+    for number in range(8):
+        assert await bench.reconciler.baseline(row(number)) is None
     assert bench.refused == ["status 403"]
-    assert bench.service.lists.total() == 1
+    assert bench.service.lists.total() == REFUSING_CHANNELS
     assert not bench.reconciler.resolves
     assert not bench.reconciler.wants_baselines
 
 
 @virtual_time
-async def test_one_missing_channel_says_nothing_about_the_others() -> None:
-    """A channel that is not found is not listed twice; three of them, and no list at all, mean a refusal."""
-    bench = Bench()
-    bench.service.list_answer = Unlisted("status 404", missing=True)
-    for number in (1, 1, 2):
-        assert await bench.reconciler.baseline(row(number)) is None
-    assert bench.reconciler.wants_baselines
-    await bench.reconciler.baseline(row(3))
-    assert bench.refused == ["status 404"]
+async def test_refused_lists_are_tried_again_and_may_come_back() -> None:
+    """Rights are given, gateways are repaired: an import of hours is not left without lists for a minute's refusal."""
+    bench, wants = Bench(), []
+    for answer in (Unlisted("status 401", refused=True), Unlisted("status 401", refused=True), None):
+        bench.service.list_answer = answer
+        for number in range(8):
+            await bench.reconciler.baseline(row(number))
+        wants.append(bench.reconciler.wants_baselines)
+        await anyio.sleep(REFUSED_SECONDS)
+        assert bench.reconciler.resolves
+    assert wants == [False, False, True]
+    assert bench.service.lists.total() == REFUSING_CHANNELS + 1 + 8
+    assert bench.refused == ["status 401"]
 
 
 @virtual_time
-async def test_missing_channels_are_no_refusal_once_a_list_was_had() -> None:
+async def test_single_channels_that_refuse_say_nothing_about_the_others() -> None:
+    """One 401, one 403 of one channel, however often, and any number with a list between them."""
+    bench = Bench()
+    for number in range(20):
+        bench.service.list_answer = Unlisted("status 403", refused=True)
+        assert await bench.reconciler.baseline(row(1)) is None
+        assert await bench.reconciler.baseline(row(2)) is None
+        bench.service.list_answer = None
+        assert await bench.reconciler.baseline(row(number + 3)) == ()
+    assert bench.refused == []
+    assert bench.reconciler.wants_baselines
+
+
+@virtual_time
+async def test_missing_channels_are_no_refusal() -> None:
     """Any number of wrong channels in a file does not switch the protection of the others off."""
     bench = Bench()
-    await bench.reconciler.baseline(row(0))
     bench.service.list_answer = Unlisted("status 404", missing=True)
-    for number in range(1, 9):
+    for number in range(9):
         await bench.reconciler.baseline(row(number))
     assert bench.reconciler.wants_baselines
     assert bench.refused == []

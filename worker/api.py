@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import ContextVar
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tracing import Trace
 from yarl import URL
 
@@ -36,9 +37,12 @@ _LOOP_ROUNDS = 2
 """Rounds of the event loop after which what a connection had to say before it was asked is known."""
 
 _MAX_PAGE_BYTES = 16 << 20
+_MAX_LIST_BYTES = 64 << 20
 _PAGE_SIZE = 1000
 _MAX_PAGES = 100
 _MAX_DIGITS = 7
+_MAX_RETRY_SECONDS = 10 * 365 * 86_400.0
+_NOT_HTTP = "the answer is not valid HTTP"
 _SID = re.compile(r"UT[0-9a-fA-F]{32}")
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED})
 
@@ -50,11 +54,9 @@ class Departure(Protocol):
 
     async def ready(self) -> None:
         """Wait until the row may leave."""
-        ...
 
     def left(self) -> None:
         """Take note that from here on the service may act on the row."""
-        ...
 
 
 class _UnusableError(aiohttp.ClientConnectionError):
@@ -64,13 +66,14 @@ class _UnusableError(aiohttp.ClientConnectionError):
 class _Passage:
     """One attempt's way through the connector. late: its answer did not end within so long after it left."""
 
-    __slots__ = ("_departure", "_loop", "_read_timeout", "_timer", "late", "left")
+    __slots__ = ("_departure", "_loop", "_read_timeout", "_timer", "content", "late", "left")
 
     def __init__(self, departure: Departure, read_timeout: float, loop: asyncio.AbstractEventLoop) -> None:
         self._departure = departure
         self._read_timeout = read_timeout
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
+        self.content: aiohttp.StreamReader | None = None
         self.left = False
         self.late = False
 
@@ -88,6 +91,8 @@ class _Passage:
         self.late = True
         if connection.transport is not None:
             connection.transport.abort()  # whoever reads from it learns that at once
+        if self.content is not None:  # after a bad chunk aiohttp has closed the connection, but told no reader
+            self.content.set_exception(aiohttp.ClientPayloadError())
 
     def end(self) -> None:
         """Take note that the answer is read, or that there will be none."""
@@ -172,12 +177,13 @@ class Api:
             connector=_Connector(limit=self._concurrency, ssl=self._ssl),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=128 << 10,
+            max_field_size=128 << 10,
+            max_headers=2048,
         )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._opened is not None:
             await self._opened.close()
 
@@ -206,18 +212,11 @@ class Api:
         path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants"
         dates: list[str] = []
         request = partial(self._session.get, self._origin.with_path(path, encoded=True).with_query(PageSize=1))
-        answer = await self._exchange(departure, request, _MAX_PAGE_BYTES, on_date=dates.append)
-        with suppress(ValueError, IndexError):
-            return answer, parsedate_to_datetime(dates[0]).timestamp()
-        return answer, None
+        answer = await self._exchange(departure, request, _MAX_PAGE_BYTES, dates)
+        return answer, _clock(dates[0]) if dates else None
 
     async def _exchange(
-        self,
-        departure: Departure,
-        request: _Request,
-        max_bytes: int = _MAX_BODY_BYTES,
-        *,
-        on_date: Callable[[str], None] | None = None,
+        self, departure: Departure, request: _Request, max_bytes: int = _MAX_BODY_BYTES, dates: list[str] | None = None
     ) -> Answer:
         passage = _Passage(departure, self._read_timeout, self._loop)
         token = _passage.set(passage)
@@ -226,12 +225,14 @@ class Api:
             async with request(
                 headers=self._headers, allow_redirects=False, proxy=self._proxy, proxy_headers=self._proxy_headers
             ) as response:
-                if on_date:
-                    on_date(response.headers.get("Date", ""))
+                passage.content = response.content
+                if dates is not None:
+                    dates.append(response.headers.get("Date", ""))
                 answer = await _read(response, max_bytes)
-        except (aiohttp.ClientError, OSError) as exc:
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:
             reason = _reason(exc)
             answer = Lost(f"the connection broke before the answer: {reason}") if passage.left else NotSent(reason)
+            answer = Lost(reason) if passage.left and reason == _NOT_HTTP else answer
         finally:
             passage.end()
             _passage.reset(token)
@@ -241,14 +242,18 @@ class Api:
     async def list(self, interaction_sid: str, channel_sid: str, departure: Departure) -> Listing | Unlisted:
         """List all participants of a channel: `GET …/Participants`, page by page [spec]. Never raises for a fault.
 
-        departure: is asked before each page. A next page of another origin is refused, so that credentials stay here.
+        departure: is asked before each page. A next page of another origin is not asked for: credentials stay here.
         """
         path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants"
         url = self._origin.with_path(path, encoded=True).with_query(PageSize=_PAGE_SIZE)
         found: list[Listed] = []
+        seen, size = {url}, 0
         for _ in range(_MAX_PAGES):
             answer = await self._exchange(departure, partial(self._session.get, url), _MAX_PAGE_BYTES)
-            page = _judge_page(answer)
+            size += len(answer.body) if isinstance(answer, Reply) else 0
+            if size > _MAX_LIST_BYTES:
+                return Unlisted(f"the list is larger than {_MAX_LIST_BYTES >> 20} MiB")
+            page = _judge_page(answer, channel_sid)
             if isinstance(page, Unlisted):
                 return page
             found += page.participants
@@ -256,7 +261,10 @@ class Api:
                 return Listing(tuple(found))
             url = page.next_url
             if url.raw_user is not None or url.origin() != self._origin:
-                return Unlisted("the next page of the list is at another address", refused=True)
+                return Unlisted("the next page of the list is at another address")
+            if url in seen:
+                return Unlisted("the list leads to the same page twice")
+            seen.add(url)
         return Unlisted(f"the list does not end after {_MAX_PAGES} pages")
 
 
@@ -265,7 +273,7 @@ class _Page(NamedTuple):
     next_url: URL | None
 
 
-def _judge_page(answer: Answer) -> _Page | Unlisted:
+def _judge_page(answer: Answer, channel_sid: str) -> _Page | Unlisted:
     if not isinstance(answer, Reply):
         return Unlisted(answer.reason, unreachable=isinstance(answer, NotSent))
     status = answer.status
@@ -274,13 +282,13 @@ def _judge_page(answer: Answer) -> _Page | Unlisted:
         return Unlisted("too many requests", throttled=True, code=code, retry_after_seconds=after)
     if status != HTTPStatus.OK:
         return Unlisted(f"status {status}", refused=status in _REFUSED, missing=status == HTTPStatus.NOT_FOUND)
-    try:
+    with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         document = json.loads(answer.body)
         entries: list[Any] = document["participants"]
         if isinstance(entries, list):
+            if {str(entry.get("channel_sid") or channel_sid).lower() for entry in entries} - {channel_sid.lower()}:
+                return Unlisted("the list has a participant of another channel")
             return _Page([_listed(entry) for entry in entries], _next_page(document["meta"].get("next_page_url")))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass
     return Unlisted("the list is not what the API documents")
 
 
@@ -311,11 +319,12 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
             response.close()
             return Lost(f"the answer's body is larger than {max_bytes >> 20} MiB")
     headers = response.headers
+    after = headers.get("Retry-After")
     return Reply(
         response.status,
         body,
         headers.get("Twilio-Request-Id"),
-        retry_after(headers.get("Retry-After"), time.time()),
+        None if after is None else retry_after(after, _clock(headers.get("Date")) or time.time()),
         _count(headers.get("Twilio-Concurrent-Requests")),
     )
 
@@ -324,20 +333,24 @@ def _count(value: str | None) -> int | None:
     return int(value) if value and len(value) < _MAX_DIGITS and value.isascii() and value.isdigit() else None
 
 
+def _clock(date: str | None) -> float | None:
+    """Return what an HTTP date says in seconds since 1970, None when it cannot be read. Without a zone it is UTC."""
+    with suppress(ValueError, TypeError, IndexError, OverflowError):
+        found = parsedate_to_datetime(date or "")
+        return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
+    return None
+
+
 def retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that a Retry-After header asks for: a number, or an HTTP date [RFC 9110, 10.2.3].
+    """Return the seconds, ten years at most, that Retry-After asks for: a number or an HTTP date [RFC 9110, 10.2.3].
 
     now: seconds since 1970. None when there is none, or when it cannot be read; a date in the past is 0.
     """
-    if value is None:
-        return None
-    value = value.strip()
+    value = (value or "").strip()
     if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
+        return min(float(value), _MAX_RETRY_SECONDS)
+    until = _clock(value)
+    return None if until is None else min(max(0.0, until - now), _MAX_RETRY_SECONDS)
 
 
 def _tls(ca_bundle: str) -> ssl.SSLContext:
@@ -374,7 +387,13 @@ def _reason(exc: BaseException) -> str:
     name = type(exc).__name__
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return "no connection in time"
-    if isinstance(exc, aiohttp.ClientResponseError):  # its text has the address, and whatever the server said
+    if isinstance(exc, aiohttp.ClientHttpProxyError):  # these texts have the address, and whatever the server said
         return f"{name} (status {exc.status})"
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return f"{name}: Server disconnected"
+    if isinstance(exc, aiohttp.ClientPayloadError) and str(exc).startswith("Response payload is not completed"):
+        return f"{name}: the answer is not complete"
+    if isinstance(exc, aiohttp.ClientResponseError | aiohttp.ClientPayloadError | HttpProcessingError):
+        return _NOT_HTTP
     text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
     return f"{name}: {text}" if text else name

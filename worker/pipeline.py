@@ -271,7 +271,7 @@ class Pipeline:
     async def _begin(self, row: Row, *, parked: bool) -> int | None:
         """Record a row's intent, after its channel's baseline; None when it is not to be sent after all."""
         self._sent += not parked
-        answer = await self._recorder.intend(row, Intent(row, self._reconciler.wants_baselines and not parked))
+        answer = await self._recorder.intend(row, self._intent(row, parked=parked))
         if answer is BASELINE_FIRST:
             of_input = int(not row.number)
             self._tally.add("not_sent", of_input)  # which is true until its intent is on record
@@ -279,11 +279,15 @@ class Pipeline:
             if self._stop.draining.is_set():
                 return None
             self._tally.add("not_sent", -of_input)
-            answer = await self._recorder.intend(row, Intent(row), None if sids is None else Baseline(row, sids))
+            answer = await self._recorder.intend(row, Intent(row), Baseline(row, sids))
         if isinstance(answer, Asked):
             raise LedgerError(f"row {row.key}: the ledger asked for a baseline twice")
         self._sent -= answer is None and not parked
         return answer
+
+    def _intent(self, row: Row, *, parked: bool) -> Intent:
+        wants = self._reconciler.wants_baselines and not parked
+        return Intent(row, wants, self._reconciler.baseline_seconds)
 
     async def _send(self, row: Row, number: int, rounds: int) -> bool:
         """Send a row whose intent is on record; True when it was set aside as in doubt."""
@@ -301,6 +305,10 @@ class Pipeline:
                     self._doubts.close_channel(row)  # a later doubt would take that participant for its own
         finally:
             await self._recorder.settle(row, submission.settlement(reconciled=reconciled), number)
+        if isinstance(
+            submission.outcome, Existed
+        ):  # its participant, unknown to us, must not be taken for a later row's
+            await self._recorder.note(Baseline(row, None))
         self._heed(row, submission.outcome, answered=isinstance(submission.answer, Reply))
         return isinstance(submission.outcome, InDoubt) and self._doubts.enter(row, number, rounds)
 

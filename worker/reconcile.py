@@ -22,8 +22,11 @@ ROUTING_SIDS = ("task_sid", "worker_sid", "reservation_sid")
 FIRST_LOOKS = (0.0, 1.0, 5.0, 15.0)
 """When to look, in seconds after the attempt's end, before the settle time ends: most answers are there at once."""
 
-MISSING_CHANNELS = 3
-"""So many channels that cannot be found while none was listed mean that lists are refused."""
+REFUSING_CHANNELS = 5
+"""So many channels on end that refuse to be listed, with no list between them, mean that lists are refused."""
+
+REFUSED_SECONDS = 300.0
+"""Refused lists are tried again after so long."""
 
 
 # ---- deciding -------------------------------------------------------------------------------------------------------
@@ -56,13 +59,18 @@ Evidence = Adopted | Absent | Undecided
 
 def decide(row: Row, listed: Sequence[Listed], around: Surroundings) -> Evidence:
     """Return what a list says about a row in doubt. Absent is not yet `not created`: the service may still be at it."""
+    before = {sid.casefold() for sid in (*around.known, *(around.baseline or ()))}
+    here = {one.sid.casefold(): one for one in listed if one.sid}  # a page that shifts while it is read shows one twice
+    new = [one for sid, one in here.items() if sid not in before]
+    gone = sorted(sid for sid in around.seen if sid.casefold() not in before | here.keys())
+    candidates = (*(one.sid for one in new if one.sid), *gone)
     if around.unresolved > 1:
-        return Undecided(f"{around.unresolved} rows of this channel are in doubt; a list cannot tell them apart")
+        several = f"{around.unresolved} rows of this channel are in doubt; a list cannot tell them apart"
+        return Undecided(several, candidates)
     if any(one.sid is None for one in listed):
-        return Undecided("the list has participants without a sid")
-    distinct = {one.sid: one for one in listed}.values()  # a page that shifts while it is read shows one twice
-    new = [one for one in distinct if one.sid not in around.known and one.sid not in (around.baseline or ())]
-    candidates = tuple(one.sid for one in new if one.sid is not None)
+        return Undecided("the list has participants without a sid", candidates)
+    if gone:
+        return Undecided("a participant that an earlier list showed is not in this one", candidates)
     if not new:
         return Absent(tuple(one.sid for one in listed if one.sid is not None))
     if len(new) > 1:
@@ -142,8 +150,8 @@ class Lister(Protocol):
 class Reconciler:
     """Lists channels, before their first create and when a row is in doubt.
 
-    on_refused: told once when lists turn out to be refused; from then on there are no baselines, and doubts wait for
-    a person.
+    on_refused: called when lists turn out to be refused. For some minutes there are no baselines then, and doubts wait
+    for a person or a later run; after that lists are tried again.
     """
 
     def __init__(
@@ -161,7 +169,8 @@ class Reconciler:
         self._draining = draining
         self._on_refused = on_refused
         self._refused = ""
-        self._missing: set[str] | None = set()
+        self._refusing: set[str] = set()
+        self._try_again_at = 0.0
 
     @property
     def wants_baselines(self) -> bool:
@@ -171,7 +180,16 @@ class Reconciler:
     @property
     def resolves(self) -> bool:
         """Whether rows in doubt can be resolved by listing."""
-        return self._settings.policy == "reconcile" and not self._refused
+        return self._settings.policy == "reconcile" and not self._is_refused
+
+    @property
+    def baseline_seconds(self) -> float:
+        """How old a channel's baseline may be before a create."""
+        return self._settings.baseline_max_age_seconds
+
+    @property
+    def _is_refused(self) -> bool:
+        return bool(self._refused) and anyio.current_time() < self._try_again_at
 
     async def baseline(self, row: Row) -> tuple[str, ...] | None:
         """Return the sids in a row's channel, None when they cannot be had."""
@@ -200,22 +218,25 @@ class Reconciler:
 
     def _again(self, doubt: Doubt, reason: str) -> Conclusion:
         settled = doubt.since + self._settings.settle_seconds
-        if self._refused or anyio.current_time() >= settled:
+        if self._is_refused or anyio.current_time() >= settled:
             return Undecided(reason)
         return Later(settled)
 
     async def _list(self, row: Row) -> Listing | Unlisted:
         listing: Listing | Unlisted = Unlisted(self._refused, refused=True)
         patience = Patience(self._traffic)
-        while not self._refused and not self._draining.is_set():
+        while not self._is_refused and not self._draining.is_set():
             try:
                 listing = await self._ask(row)
             except WithdrawnError:
                 return listing
             if isinstance(listing, Listing):
-                self._missing = None
+                self._refusing.clear()
+                self._refused = ""
                 return listing
-            if self._is_final(row, listing):
+            if listing.refused:
+                self._heed_refused(row, listing)
+            if listing.refused or listing.missing:  # asking again would get the same answer for this channel
                 return listing
             if not await patience.wait(throttled=listing.throttled, after_seconds=listing.retry_after_seconds):
                 break
@@ -240,12 +261,12 @@ class Reconciler:
             departure.end()
         return listing
 
-    def _is_final(self, row: Row, listing: Unlisted) -> bool:
-        """Tell whether asking again is useless; a channel that is not found says nothing about other channels."""
-        if listing.missing and self._missing is not None:
-            self._missing.add(row.channel_sid)
-        if listing.refused or (self._missing is not None and len(self._missing) >= MISSING_CHANNELS):
+    def _heed_refused(self, row: Row, listing: Unlisted) -> None:
+        """Conclude from several channels on end that lists are refused; one channel says nothing about others."""
+        self._refusing.add(row.channel_sid.casefold())
+        if len(self._refusing) < REFUSING_CHANNELS:
+            return
+        self._try_again_at = anyio.current_time() + REFUSED_SECONDS
+        if not self._refused:
             self._refused = f"lists are refused: {listing.reason}"
             self._on_refused(listing.reason)
-            return True
-        return listing.missing

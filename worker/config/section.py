@@ -160,6 +160,7 @@ class Doubt(_Section):
 
     policy: Literal["reconcile", "hold"] = "reconcile"
     baseline: bool = True
+    baseline_max_age_seconds: Annotated[float, Field(gt=0)] = 900
     settle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60
 
 

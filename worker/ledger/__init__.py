@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
+from math import inf
 from typing import NamedTuple, Protocol
 
 from worker.model import Row, Settlement, State
@@ -31,19 +32,25 @@ class SourceFile(NamedTuple):
 class Intent:
     """A row is about to be sent. `write` answers with its number in the ledger, or with what forbids sending it.
 
-    baseline_first: answer BASELINE_FIRST, and record nothing, when its channel has no baseline of this run yet.
+    baseline_first: answer BASELINE_FIRST, and record nothing, when its channel has no baseline of this run, or one that
+    is older than baseline_seconds or does not hold any more.
     """
 
     row: Row
     baseline_first: bool = False
+    baseline_seconds: float = inf
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The participants that a row's channel has before this run's first create in it."""
+    """The participants that a row's channel has before this run's next create in it.
+
+    What lists showed before stays part of it: a list may leave somebody out. sids: None when they are not known, and an
+    earlier baseline does not hold any more either.
+    """
 
     row: Row
-    sids: tuple[str, ...]
+    sids: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +197,13 @@ class Surroundings(NamedTuple):
     """What the ledger knows about the channel of a row in doubt.
 
     known: sids of all rows in it. baseline: its participants before the run that sent the row, None when they were not
-    listed. unresolved: how many rows of it are in doubt.
+    listed. unresolved: how many rows of it are in doubt. seen: sids that an earlier look at the row has shown.
     """
 
     known: frozenset[str]
     baseline: frozenset[str] | None
     unresolved: int
+    seen: frozenset[str] = frozenset()
 
 
 class Known(NamedTuple):

@@ -7,7 +7,7 @@ from worker.errors import LedgerError
 from worker.ledger import BASELINE_FIRST, Asked, Baseline, Entry, Finding, Intent, Known, Settle
 from worker.ledger.attaching import BARRIERS
 from worker.ledger.pgconnection import PostgresConnection
-from worker.ledger.tables import REMEMBERED_CHANNELS, Tables, settled
+from worker.ledger.tables import REMEMBERED_CHANNELS, Tables, oldest, settled
 from worker.ledger.transaction import guarded, milliseconds, storable
 from worker.model import Row, Settlement, State
 
@@ -51,7 +51,8 @@ SELECT key, fingerprint, state, source_id, line FROM rows
 WHERE key = ANY(%(keys)s::text[]) AND (state IN {BARRIERS} OR run_id = %(run)s)
 """
 _WITH_BASELINE = """
-SELECT channel_id FROM baselines WHERE run_id = %(run)s AND channel_id = ANY(%(channels)s::bigint[])
+SELECT channel_id, taken_at FROM baselines
+WHERE run_id = %(run)s AND channel_id = ANY(%(channels)s::bigint[]) AND taken_at <= %(now)s
 """
 _SETTLE = """
 WITH given AS (
@@ -144,7 +145,7 @@ class PostgresLedger(Tables):
         self._channels.update({(channel, interaction): number for number, channel, interaction in found})
 
     def _intend_all(self, intents: dict[int, Intent], answers: Answers, now: int) -> None:
-        ready = self._with_baselines(intents)
+        ready = self._with_baselines(intents, now)
         keys = {intent.row.key: place for place, intent in intents.items()}
         taken: dict[str, int] = {}
         if ready:
@@ -180,14 +181,18 @@ class PostgresLedger(Tables):
                 answer = BASELINE_FIRST
             answers[place] = answer
 
-    def _with_baselines(self, intents: dict[int, Intent]) -> list[Intent]:
+    def _with_baselines(self, intents: dict[int, Intent], now: int) -> list[Intent]:
         """Return those that do not have to wait for a baseline of their channel."""
         wanting = [self._channel(intent.row) for intent in intents.values() if intent.baseline_first]
         if not wanting:
             return list(intents.values())
-        found = self._connection.batch(_WITH_BASELINE, {"run": self._run, "channels": wanting})
-        have = {channel for (channel,) in found}
-        return [one for one in intents.values() if not one.baseline_first or self._channel(one.row) in have]
+        found = self._connection.batch(_WITH_BASELINE, {"run": self._run, "channels": wanting, "now": now})
+        taken: dict[int, int] = dict(found)
+        return [
+            one
+            for one in intents.values()
+            if not one.baseline_first or taken.get(self._channel(one.row), 0) >= oldest(now, one.baseline_seconds)
+        ]
 
     def _settle_all(self, settlements: Sequence[tuple[int, Settlement]], now: int) -> None:
         fields = [settled(one) for _, one in settlements]

@@ -38,6 +38,12 @@ BASELINE = """
 INSERT INTO baselines (channel_id, run_id, taken_at, sids) VALUES (?, ?, ?, ?)
 ON CONFLICT (channel_id) DO UPDATE SET run_id = excluded.run_id, taken_at = excluded.taken_at, sids = excluded.sids
 """
+EXPIRE_BASELINE = "UPDATE baselines SET taken_at = 0 WHERE channel_id = ?"
+LISTED_BEFORE = "SELECT sids FROM baselines WHERE channel_id = ?"
+FRESH_BASELINE = "SELECT 1 FROM baselines WHERE channel_id = ? AND run_id = ? AND taken_at BETWEEN ? AND ?"
+BASELINE_OF_ROW = """
+SELECT sids FROM baselines JOIN rows USING (channel_id, run_id) WHERE rows.id = ? AND taken_at > 0
+"""
 LOOK = """
 INSERT INTO looks (row_id, looked_at, reason, candidates) VALUES (?, ?, ?, ?)
 ON CONFLICT (row_id) DO UPDATE SET looked_at = excluded.looked_at, reason = excluded.reason,
@@ -60,6 +66,7 @@ UNION SELECT closures.sid FROM closures JOIN rows ON rows.id = row_id WHERE {SAM
 UNPROVEN = """
 UPDATE rows SET unproven = CASE WHEN EXISTS (
     SELECT 1 FROM baselines WHERE baselines.channel_id = rows.channel_id AND baselines.run_id = rows.run_id
+        AND baselines.taken_at > 0
 ) THEN 0 ELSE 1 END
 WHERE id = ?
 """

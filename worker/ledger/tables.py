@@ -9,6 +9,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from math import inf
 from typing import NamedTuple, assert_never
 
 from worker import __version__
@@ -63,6 +64,11 @@ def settled(settlement: Settlement) -> Settled:
     if isinstance(outcome, Created):
         return Settled(State.CREATED, outcome.sid, None, None)
     return Settled(state_of(outcome), None, storable(outcome.code), storable(outcome.reason))
+
+
+def oldest(now: int, seconds: float) -> int:
+    """Return from when on a baseline is fresh, in milliseconds; one that does not hold any more is from 0."""
+    return max(1, now - round(1000 * seconds)) if seconds < inf else 1
 
 
 class Tables(ABC):
@@ -145,17 +151,16 @@ class Tables(ABC):
         """Raise LedgerError when this is no longer the ledger that was opened. soon: even if asked just now."""
 
     def _enter(self, entry: Entry, now: int) -> int | Known | Asked | None:
-        execute = self._connection.execute
         match entry:
-            case Intent(row, baseline_first):
-                if baseline_first and self._lacks_baseline(row):
+            case Intent(row, baseline_first, seconds):
+                if baseline_first and self._lacks_baseline(row, now, seconds):
                     return self._refusal(row) or BASELINE_FIRST
                 return self._intend(row, now)
             case Baseline(row, sids):
-                execute(statement.BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
+                self._list(row, sids, now)
             case Reopen(number, row, sids):
                 self._reopen(number, row)
-                execute(statement.BASELINE, (self._channel(row), self._run, now, json.dumps(sids)))
+                self._list(row, sids, now)
             case Settle(number, settlement):
                 self._settle(number, settlement, now)
             case Finding():
@@ -213,9 +218,18 @@ class Tables(ABC):
         key, fingerprint, state, source, line = found
         return Known(key, fingerprint, State(state), source, line)
 
-    def _lacks_baseline(self, row: Row) -> bool:
-        query = "SELECT 1 FROM baselines WHERE channel_id = ? AND run_id = ?"
-        return self._connection.execute(query, (self._channel(row), self._run)).fetchone() is None
+    def _list(self, row: Row, sids: Sequence[str] | None, now: int) -> None:
+        execute, channel = self._connection.execute, self._channel(row)
+        if sids is None:
+            execute(statement.EXPIRE_BASELINE, (channel,))
+            return
+        before = execute(statement.LISTED_BEFORE, (channel,)).fetchone()
+        listed = dict.fromkeys((*sids, *(json.loads(before[0]) if before else ())))
+        execute(statement.BASELINE, (channel, self._run, now, json.dumps(list(listed))))
+
+    def _lacks_baseline(self, row: Row, now: int, seconds: float) -> bool:
+        values = (self._channel(row), self._run, oldest(now, seconds), now)
+        return self._connection.execute(statement.FRESH_BASELINE, values).fetchone() is None
 
     def surroundings(self, number: int) -> Surroundings:
         with guarded(self._connection, self.path):
@@ -224,10 +238,11 @@ class Tables(ABC):
             doubts = f"SELECT count(*) FROM rows WHERE state IN ('started', 'in_doubt') AND {statement.SAME_CHANNEL}"
             unresolved = execute(doubts, (number,)).fetchone()[0]
             # a baseline of another run than the row's may lack what others added in between
-            query = "SELECT sids FROM baselines JOIN rows USING (channel_id, run_id) WHERE rows.id = ?"
-            taken = execute(query, (number,)).fetchone()
+            taken = execute(statement.BASELINE_OF_ROW, (number,)).fetchone()
+            look = execute("SELECT candidates FROM looks WHERE row_id = ?", (number,)).fetchone()
         baseline = frozenset(json.loads(taken[0])) if taken else None
-        return Surroundings(frozenset(sid for (sid,) in known), baseline, unresolved)
+        seen = frozenset(json.loads(look[0])) if look else frozenset()
+        return Surroundings(frozenset(sid for (sid,) in known), baseline, unresolved, seen)
 
     def stored(self, states: Sequence[State], after: int, limit: int, why: Why | None = None) -> list[Row]:
         query = statement.STORED.format(
