@@ -672,8 +672,8 @@ async def test_an_entry_of_the_channel_or_of_no_named_one_counts(
             Unlisted("too many requests", throttled=True, code="45780", retry_after_seconds=7.0),
         ),
         (throttled(code=20429, retry_after="soon"), Unlisted("too many requests", throttled=True, code="20429")),
-        (Answer(status=500, code=20500), Unlisted("status 500")),
-        (Answer(status=503, body=b"<html>", content_type="text/html"), Unlisted("status 503")),
+        (Answer(status=500, code=20500), Unlisted("status 500", failed=True)),
+        (Answer(status=503, body=b"<html>", content_type="text/html"), Unlisted("status 503", failed=True)),
         (Answer(status=400, code=20001), Unlisted("status 400")),
         (Answer(status=204, body=b""), Unlisted("status 204")),
         (Answer(status=201, body=b'{"participants": [], "meta": {}}'), Unlisted("status 201")),
@@ -789,7 +789,7 @@ async def test_a_page_with_much_routing_is_read(emulator: tuple[Emulator, str]) 
 async def test_an_endless_page_is_no_list(emulator: tuple[Emulator, str]) -> None:
     """A page cannot fill the memory."""
     found = await listed(emulator, Answer(status=200, body=b" " * (17 << 20)))
-    assert found == Unlisted("the answer's body is larger than 16 MiB")
+    assert found == Unlisted("the answer's body is larger than 16 MiB", failed=True)
 
 
 async def test_a_list_from_nobody_is_no_list() -> None:

@@ -3,6 +3,8 @@
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from math import inf
 
@@ -13,7 +15,8 @@ from tests.virtual_clock import settle, virtual_time
 from worker.config import Limits
 from worker.config import Retry as RetrySettings
 from worker.model import Change
-from worker.traffic import CONCURRENCY_CODE, Permit, Refusal, Traffic, WithdrawnError
+from worker.stopping import Task
+from worker.traffic import CONCURRENCY_CODE, Lane, LaneDeparture, Patience, Permit, Refusal, Traffic, WithdrawnError
 
 RATE_CODE = "45780"
 
@@ -469,10 +472,10 @@ async def test_while_the_service_is_down_one_request_at_a_time_tries() -> None:
 @virtual_time
 async def test_an_outage_that_lasts_too_long_is_told() -> None:
     """Once it has; whoever waits is called back by the drain that follows."""
-    draining, told, reasons = anyio.Event(), anyio.Event(), set[str]()
+    draining, told, reasons = anyio.Event(), anyio.Event(), list[str]()
 
     def tell(reason: str) -> None:
-        reasons.add(reason)
+        reasons.append(reason)
         told.set()
 
     traffic = traffic_of(outage_seconds=50, on_outage=tell, draining=draining)
@@ -483,13 +486,17 @@ async def test_an_outage_that_lasts_too_long_is_told() -> None:
             await service.send()
 
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(traffic.watch_outage)
         for _ in range(3):
             tasks.start_soon(send)
         await told.wait()
         assert 50 <= anyio.current_time() <= 52
-        assert reasons == {"status 503"}
+        await anyio.sleep(10)
+        assert reasons == ["status 503"]
         draining.set()
         traffic.withdraw()
+        await settle()
+        tasks.cancel_scope.cancel()
 
 
 @virtual_time
@@ -538,3 +545,250 @@ async def test_what_has_not_begun_waits_before_it_begins() -> None:
         tasks.start_soon(resume)
         await traffic.until_open()
         assert anyio.current_time() == 8
+
+
+# ---- outages that nobody would notice by waiting --------------------------------------------------------------------
+
+
+async def ended(traffic: Traffic, draining: anyio.Event, told: list[str], *others: Task) -> float:
+    """Watch while others do what they do; return when an outage was told."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(traffic.watch_outage)
+        for one in others:
+            tasks.start_soon(one)
+        while not told:  # noqa: ASYNC110 - a plain function is told
+            await anyio.sleep(0.1)
+        at = anyio.current_time()
+        draining.set()
+        traffic.withdraw()
+        await settle()
+        tasks.cancel_scope.cancel()
+    return at
+
+
+async def ask(traffic: Traffic, lane: Lane, fail: Callable[[Permit], None], *, throttled: bool = False) -> None:
+    """Ask until patience is over, always in vain."""
+    patience = Patience(traffic)
+    with suppress(WithdrawnError):
+        while True:
+            departure = LaneDeparture(traffic, lane)
+            try:
+                await departure.enter()
+                await departure.ready()
+                departure.left()
+                await anyio.sleep(0.05)
+                permit = departure.home()
+                assert permit is not None
+                fail(permit)
+            finally:
+                departure.end()
+            if not await patience.wait(throttled=throttled):
+                return
+
+
+def fail_lists(traffic: Traffic, times: int = 5) -> None:
+    """Let so many lists fail."""
+    for _ in range(times):
+        traffic.lists.fail("status 500", unreachable=False)
+
+
+def lists_down(traffic: Traffic) -> bool:
+    """Tell whether lists count as down."""
+    return traffic.list_breaker.is_open
+
+
+@virtual_time
+async def test_an_outage_ends_a_run_whose_rows_all_sleep_before_their_next_attempt() -> None:
+    """Nobody stands at the gate then; the watcher needs nobody."""
+    draining, told = anyio.Event(), list[str]()
+    traffic = traffic_of(outage_seconds=50, on_outage=told.append, draining=draining)
+    await break_down(traffic)
+    assert await ended(traffic, draining, told) == pytest.approx(50, abs=0.2)
+    assert told == ["status 503"]
+
+
+@virtual_time
+async def test_a_run_without_outages_is_not_ended_nor_one_that_drains() -> None:
+    """And an outage that nobody waits for ends nothing: there is nothing to send."""
+    told: list[str] = []
+    draining = anyio.Event()
+    traffic = traffic_of(outage_seconds=3600, on_outage=told.append, draining=draining)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(traffic.watch_outage)
+        await anyio.sleep(5000)
+        await break_down(traffic)
+        await anyio.sleep(3000)
+        assert told == []
+        await anyio.sleep(3000)
+        assert told == []
+        draining.set()
+        await break_down(traffic)
+        await anyio.sleep(5000)
+        tasks.cancel_scope.cancel()
+    assert told == []
+
+
+@virtual_time
+async def test_lists_that_only_fail_are_tried_one_at_a_time_until_one_is_answered() -> None:
+    """Creates go on meanwhile."""
+    changes: list[Change] = []
+    traffic = traffic_of(outage_seconds=3600, changes=changes)
+    fail_lists(traffic)
+    assert lists_down(traffic)
+    assert not traffic.breaker.is_open
+    await traffic.creates.acquire()
+    assert anyio.current_time() == 0
+    permit = await traffic.lists.acquire()
+    assert (permit.probe, anyio.current_time()) == (True, 1)
+    with anyio.move_on_after(20) as second:
+        await traffic.lists.acquire()
+    assert second.cancelled_caught
+    traffic.lists.depart(permit)
+    traffic.lists.give_back(permit)
+    traffic.lists.admit()
+    assert not lists_down(traffic)
+    assert not (await traffic.lists.acquire()).probe
+    assert [change.sentence for change in changes] == [
+        "lists are down (status 500): waiting until they are back",
+        "lists are back, after 21 s",
+    ]
+
+
+@virtual_time
+async def test_any_answer_to_a_list_is_an_answer() -> None:
+    """A refusal as well, or a 429; and a create's says nothing about lists."""
+    traffic = traffic_of(outage_seconds=3600)
+    fail_lists(traffic)
+    traffic.creates.admit()
+    assert lists_down(traffic)
+    traffic.lists.answered()
+    assert not lists_down(traffic)
+    fail_lists(traffic, 4)
+    permit = await traffic.lists.acquire()
+    traffic.lists.depart(permit)
+    traffic.lists.give_back(permit)
+    traffic.lists.refuse(permit, Refusal(RATE_CODE))
+    fail_lists(traffic, 4)
+    assert not lists_down(traffic)
+
+
+@virtual_time
+async def test_a_probe_of_lists_that_did_not_leave_lets_another_one_try() -> None:
+    """It is the lists' probe that is given back, not the service's."""
+    traffic = traffic_of(outage_seconds=3600)
+    fail_lists(traffic)
+    departure = LaneDeparture(traffic, traffic.lists)
+    await departure.enter()
+    departure.end()
+    assert (await traffic.lists.acquire()).probe
+    assert anyio.current_time() == 1
+
+
+@virtual_time
+async def test_when_nothing_can_be_reached_lists_wait_for_the_service() -> None:
+    """That is one outage, said once; a list that meets a server's error shows that the service is reached again."""
+    changes: list[Change] = []
+    traffic = traffic_of(outage_seconds=3600, changes=changes)
+    for _ in range(9):
+        traffic.lists.fail("refused", unreachable=True)
+    assert traffic.breaker.is_open
+    assert not lists_down(traffic)
+    assert len(changes) == 1
+    traffic.lists.fail("status 500", unreachable=False)
+    assert (await traffic.lists.acquire()).tries is not traffic.breaker
+    assert traffic.breaker.is_open
+
+
+@pytest.mark.parametrize("creates_down", [False, True])
+@virtual_time
+async def test_lists_at_500_for_ever_end_the_run(creates_down: bool) -> None:
+    """Whether creates come back or not."""
+    draining, told = anyio.Event(), list[str]()
+    traffic = traffic_of(outage_seconds=50, on_outage=told.append, draining=draining)
+
+    def fail(_: Permit) -> None:
+        traffic.lists.fail("status 500", unreachable=False)
+
+    async def look() -> None:
+        await ask(traffic, traffic.lists, fail)
+
+    async def create() -> None:
+        await Patient(traffic, inf).send()
+
+    others = [look, look, *([create] if creates_down else [])]
+
+    async def one(do: Task) -> None:
+        with suppress(WithdrawnError):
+            await do()
+
+    at = await ended(traffic, draining, told, *(partial(one, do) for do in others))
+    assert 50 <= at <= 55
+    assert told == ["lists: status 500"] or (creates_down and told == ["status 503"])
+
+
+@virtual_time
+async def test_lists_at_429_for_ever_end_the_run() -> None:
+    """Each list is bounded by its budget, and all of them by the outage; a pause does not count."""
+    draining, told = anyio.Event(), list[str]()
+    traffic = traffic_of(outage_seconds=2000, on_outage=told.append, draining=draining)
+    gave_up: list[float] = []
+
+    def fail(permit: Permit) -> None:
+        traffic.lists.refuse(permit, Refusal(RATE_CODE))
+
+    async def look() -> None:
+        while not draining.is_set():
+            await ask(traffic, traffic.lists, fail, throttled=True)
+            gave_up.append(anyio.current_time())
+
+    async def pause() -> None:
+        await anyio.sleep(950)
+        traffic.hold("paused")
+        await anyio.sleep(300)
+        traffic.unhold("paused")
+
+    at = await ended(traffic, draining, told, look, pause)
+    assert 800 <= gave_up[0] <= 900
+    assert 2300 <= at <= 2305
+    assert told == ["lists: nothing but 429 (45780)"]
+
+
+@virtual_time
+async def test_a_list_that_fails_while_only_creates_are_down_has_a_bound_of_its_own() -> None:
+    """Other lists are answered, so no outage of lists bounds it."""
+    traffic = traffic_of(outage_seconds=3600)
+    await break_down(traffic)
+
+    def fail(_: Permit) -> None:
+        traffic.lists.fail("status 500", unreachable=False)
+        asked.append(anyio.current_time())
+
+    async def others() -> None:
+        while True:
+            traffic.lists.admit()
+            await anyio.sleep(0.02)
+
+    asked: list[float] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(others)
+        await ask(traffic, traffic.lists, fail)
+        tasks.cancel_scope.cancel()
+    assert len(asked) == 6
+    assert traffic.breaker.is_open
+
+
+@virtual_time
+async def test_a_closing_that_fails_while_the_service_is_down_is_not_given_up() -> None:
+    """Its failures belong to the outage."""
+    draining, told, asked = anyio.Event(), list[str](), list[float]()
+    traffic = traffic_of(outage_seconds=3000, on_outage=told.append, draining=draining)
+
+    def fail(_: Permit) -> None:
+        traffic.creates.fail("status 503", unreachable=False)
+        asked.append(anyio.current_time())
+
+    async def close() -> None:
+        await ask(traffic, traffic.creates, fail)
+
+    assert 3000 <= await ended(traffic, draining, told, close) <= 3010  # it opens at the fifth failure
+    assert len(asked) > 30

@@ -275,13 +275,14 @@ class _Page(NamedTuple):
 
 def _judge_page(answer: Answer, channel_sid: str) -> _Page | Unlisted:
     if not isinstance(answer, Reply):
-        return Unlisted(answer.reason, unreachable=isinstance(answer, NotSent))
+        return Unlisted(answer.reason, failed=True, unreachable=isinstance(answer, NotSent))
     status = answer.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         after, code = answer.retry_after_seconds, code_of(answer.body) or str(status)
         return Unlisted("too many requests", throttled=True, code=code, retry_after_seconds=after)
     if status != HTTPStatus.OK:
-        return Unlisted(f"status {status}", refused=status in _REFUSED, missing=status == HTTPStatus.NOT_FOUND)
+        failed, missing = status >= HTTPStatus.INTERNAL_SERVER_ERROR, status == HTTPStatus.NOT_FOUND
+        return Unlisted(f"status {status}", refused=status in _REFUSED, missing=missing, failed=failed)
     with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         document = json.loads(answer.body)
         entries: list[Any] = document["participants"]

@@ -255,8 +255,10 @@ class Reconciler:
                 lane.admit()
             elif listing.throttled and permit is not None:
                 lane.refuse(permit, Refusal(listing.code, listing.retry_after_seconds))
-            elif listing.unreachable:
-                lane.fail(listing.reason, unreachable=True)
+            elif listing.failed:
+                lane.fail(listing.reason, unreachable=listing.unreachable)
+            else:
+                lane.answered()
         finally:
             departure.end()
         return listing

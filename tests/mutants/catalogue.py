@@ -199,8 +199,8 @@ MUTANTS = (
     Mutant(
         "the baseline is ignored",
         "worker/reconcile.py",
-        " and one.sid not in (around.baseline or ())]",
-        "]",
+        "(*around.known, *(around.baseline or ()))",
+        "around.known",
         (
             "tests/test_reconcile.py::test_the_difference_decides",
             "tests/test_doubts.py::test_foreign_participants_that_were_there_before_are_not_adopted",
@@ -209,8 +209,8 @@ MUTANTS = (
     Mutant(
         "known sids are not subtracted",
         "worker/reconcile.py",
-        "if one.sid not in around.known and one.sid not in",
-        "if one.sid not in",
+        "(*around.known, *(around.baseline or ()))",
+        "(around.baseline or ())",
         (
             "tests/test_reconcile.py::test_the_difference_decides",
             f"{CRASHES}[the second row was made]",
@@ -227,7 +227,7 @@ MUTANTS = (
     ),
     Mutant(
         "the baseline of another run counts",
-        "worker/ledger/tables.py",
+        "worker/ledger/statement.py",
         "FROM baselines JOIN rows USING (channel_id, run_id)",
         "FROM baselines JOIN rows USING (channel_id)",
         (f"{LEDGER}::test_a_baseline_of_another_run_is_not_a_rows_own",),
@@ -249,16 +249,37 @@ MUTANTS = (
     Mutant(
         "types are filtered before the list is called empty",
         "worker/reconcile.py",
-        "if one.sid not in around.known and",
-        "if one.type == row.type and one.sid not in around.known and",
+        "in here.items() if sid not in before]",
+        "in here.items() if sid not in before and one.type == row.type]",
         ("tests/test_reconcile.py::test_emptiness_is_judged_before_any_filter",),
     ),
     Mutant(
         "routing is filtered before the list is called empty",
         "worker/reconcile.py",
-        "if one.sid not in around.known and",
-        "if not _contradiction(row, _routing(row), one) and one.sid not in around.known and",
+        "in here.items() if sid not in before]",
+        "in here.items() if sid not in before and not _contradiction(row, _routing(row), one)]",
         ("tests/test_reconcile.py::test_emptiness_is_judged_before_any_filter",),
+    ),
+    Mutant(
+        "what an earlier list has shown is forgotten",
+        "worker/reconcile.py",
+        "    if gone:\n",
+        "    if gone and False:\n",
+        ("tests/test_reconcile.py::test_what_cannot_be_told_is_left_to_a_person",),
+    ),
+    Mutant(
+        "an old baseline counts for ever",
+        "worker/ledger/tables.py",
+        "return max(1, now - round(1000 * seconds)) if seconds < inf else 1",
+        "return 1",
+        (f"{LEDGER}::test_a_baseline_that_is_too_old_is_asked_for_again",),
+    ),
+    Mutant(
+        "a member of whom we know nothing may be adopted",
+        "worker/pipeline.py",
+        "await self._recorder.note(Baseline(row, None))",
+        "pass",
+        ("tests/test_doubts.py::test_a_member_of_whom_we_know_nothing_is_not_adopted_for_a_later_row",),
     ),
     Mutant(
         "the settle time is not waited for",

@@ -219,7 +219,12 @@ class Running:
     def _beside(self, journal: Journal) -> list[Task]:
         """Return what goes on while rows are sent."""
         beside: list[Task] = [partial(self._keep_lease, journal)] if isinstance(self._ledger.path, Server) else []
-        beside += [self._schedule.keep, partial(keep_samples, journal, self._sample), self._metrics.keep]
+        beside += [
+            self._schedule.keep,
+            self._traffic.watch_outage,
+            partial(keep_samples, journal, self._sample),
+            self._metrics.keep,
+        ]
         if not self._job.silent:
             beside.append(partial(show, self._look, interactive=sys.stderr.isatty()))
         return beside

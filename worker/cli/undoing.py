@@ -182,7 +182,7 @@ class _Undoing:
                         self._stop,
                         grace_seconds=self._settings.stop.grace_seconds,
                         on_first=self._say_stopping,
-                        beside=[self._schedule.keep, self._withdraw, self._show],
+                        beside=[self._schedule.keep, self._traffic.watch_outage, self._withdraw, self._show],
                     )
         except* LedgerError as group:
             error: BaseException = group

@@ -156,7 +156,8 @@ class Listing:
 class Unlisted:
     """The channel could not be listed. refused: asking again, or for another channel, would get the same answer.
 
-    missing: this channel is not found. throttled: everybody has to slow down. unreachable: no connection was made.
+    missing: this channel is not found. throttled: everybody has to slow down. failed: a server error, or no
+    answer. unreachable: no connection was made.
     code: the service's own, if there was one.
     """
 
@@ -164,6 +165,7 @@ class Unlisted:
     refused: bool = False
     missing: bool = False
     throttled: bool = False
+    failed: bool = False
     unreachable: bool = False
     code: str = ""
     retry_after_seconds: float | None = None

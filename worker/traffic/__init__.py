@@ -9,7 +9,8 @@ is last, so that nothing bunches after it.
 
 from worker.traffic.departure import LaneDeparture, Patience
 from worker.traffic.gate import WithdrawnError
-from worker.traffic.lane import CONCURRENCY_CODE, Alone, Lane, Pace, Permit, Refusal, Traffic
+from worker.traffic.lane import CONCURRENCY_CODE, Lane, Permit, Refusal, Traffic
+from worker.traffic.pace import Alone, Pace
 
 __all__ = [
     "CONCURRENCY_CODE",

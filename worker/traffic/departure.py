@@ -2,6 +2,7 @@
 
 import anyio
 
+from worker.breaker import Breaker
 from worker.traffic.lane import Lane, Permit, Traffic
 
 
@@ -12,24 +13,24 @@ class LaneDeparture:
         self._traffic = traffic
         self._lane = lane
         self._permit: Permit | None = None
-        self._probe = False
+        self._tries: Breaker | None = None
 
     async def enter(self) -> None:
         """Wait until the call may begin: before a connection is asked for, since that may be what fails."""
-        self._probe = await self._lane.enter()
+        self._tries = await self._lane.approach()
 
     def end(self) -> None:
         """Let somebody else try a service that is down, if this call was to and found nothing out."""
-        if self._probe:
-            self._probe = False
-            self._traffic.withdraw_probe()
+        if self._tries is not None:
+            self._traffic.withdraw_probe(self._tries)
+            self._tries = None
 
     async def ready(self) -> None:
         """Wait until a page may be asked for; the one before it was answered. Raises WithdrawnError."""
         if (before := self.home()) is not None and before.has_left:
             self._lane.admit()
-        self._permit = await self._lane.acquire(probe=self._probe)
-        self._probe = self._permit.probe
+        self._permit = await self._lane.acquire(tries=self._tries)
+        self._tries = self._permit.tries
 
     def left(self) -> None:
         """Take note that the page is asked for."""
@@ -50,15 +51,16 @@ class Patience:
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
         self._settings = traffic.retry
-        self._deadline = traffic.active() + traffic.retry.budget_seconds
+        self._deadline = traffic.patience() + traffic.retry.budget_seconds
         self._waits = 0
         self._failures = 0
 
     async def wait(self, *, throttled: bool, after_seconds: float | None = None) -> bool:
         """Wait before the next attempt, or until the run drains; False at once when there is to be none.
 
-        after_seconds: what the service asks for. Being throttled, or an outage, uses up no attempt: they say nothing
-        about what was asked.
+        after_seconds: what the service asks for. Being throttled uses up no attempt, nor does a failure that belongs
+        to an outage, whose end is watched: they say nothing about what was asked. It is to be called right after the
+        traffic was told what came back.
         """
         traffic, settings = self._traffic, self._settings
         seconds = after_seconds
@@ -66,10 +68,14 @@ class Patience:
             longest = settings.initial_seconds * 2.0 ** min(self._waits, 30)
             seconds = traffic.jitter(0, min(longest, settings.max_seconds))
         self._waits += 1
-        self._failures += not throttled and not traffic.breaker.is_open
+        self._failures += not throttled and not traffic.awaits_service
         seconds = min(seconds, settings.max_retry_after_seconds)
-        if self._failures >= settings.attempts or traffic.active() + seconds > self._deadline:
+        if self._failures >= settings.attempts or traffic.patience() + seconds > self._deadline:
             return False
-        with anyio.move_on_after(seconds):
-            await traffic.draining.wait()
+        traffic.patient += 1
+        try:
+            with anyio.move_on_after(seconds):
+                await traffic.draining.wait()
+        finally:
+            traffic.patient -= 1
         return True

@@ -5,8 +5,14 @@ from collections.abc import Callable
 
 import anyio
 
-from worker.breaker import Breaker
+from worker.breaker import LONGEST_PROBE_SECONDS, Breaker
 from worker.model import Change
+
+LOOK_SECONDS = 1.0
+"""How often an outage that is due to end the run is looked at."""
+
+IDLE_SECONDS = 360.0
+"""When nobody has tried for so long although it was time to, nobody has anything to send: no retry waits longer."""
 
 
 class WithdrawnError(Exception):
@@ -16,7 +22,8 @@ class WithdrawnError(Exception):
 class Gate:
     """Open, or held for some reasons. clock: the event loop's seconds; wall: seconds since 1970.
 
-    on_change: is told what was decided, and why. on_outage: is told when the service has been down for too long.
+    on_change: is told what was decided, and why. on_outage: is told once by `watch_outage` that the service, or its
+    lists, have been down for too long. patient: how many wait before they ask again.
     """
 
     def __init__(
@@ -32,6 +39,12 @@ class Gate:
         self.clock = clock
         self.tell = on_change
         self.breaker = Breaker(outage_seconds)
+        self.list_breaker = Breaker(outage_seconds)
+        self.patient = 0
+        self.in_flight = 0
+        self._outage_seconds = outage_seconds
+        self._failing: Breaker | None = None
+        self._refusals: tuple[float, float, str] | None = None  # of lists: active clock of the first, clock of the last
         self.draining = draining
         self.waiting: set[anyio.CancelScope] = set()
         self._on_outage = on_outage
@@ -103,38 +116,75 @@ class Gate:
     def _must_wait_for_service(self) -> bool:
         return self.breaker.is_open and self.breaker.next_probe > self.clock()
 
-    async def enter(self, *, minds_breaker: bool) -> bool:
-        """Wait until a request may ask for its slot; tell whether it is the one that tries if the service is there."""
+    async def enter(self, barrier: Callable[[], Breaker | None]) -> Breaker | None:
+        """Wait until a request may ask for its slot; return what it tries, if it is the one that does.
+
+        barrier: returns the breaker that keeps requests of its kind from leaving, if one does now.
+        """
         while True:
             if self.is_held:
                 await self._wait(math.inf)
-            elif not self.keeps_out(minds_breaker=minds_breaker):
-                return False
-            elif self.breaker.try_probe(self.clock()):
-                return True
+            elif (breaker := barrier()) is None:
+                return None
+            elif breaker.try_probe(self.clock()):
+                return breaker
             else:
-                await self._wait(self.breaker.next_probe)
+                await self._wait(breaker.next_probe)
 
-    def keeps_out(self, *, minds_breaker: bool) -> bool:
-        """Tell whether the breaker keeps requests of a kind from leaving."""
-        return self.breaker.is_open and (minds_breaker or self.breaker.unreachable)
-
-    def withdraw_probe(self) -> None:
-        """Let somebody else try whether the service is there: who was to did not find out."""
-        self.breaker.withdraw_probe()
+    def withdraw_probe(self, breaker: Breaker | None = None) -> None:
+        """Let somebody else try whether the service, or what that breaker is of, is there: who was to did not find
+        out.
+        """  # noqa: D205 - one sentence
+        (breaker or self.breaker).withdraw_probe()
         self.wake()
 
     async def _wait(self, until: float) -> None:
-        """Wait for a change, or until a moment; an outage that lasted too long is found out here."""
-        deadline = min(until, self.breaker.gives_up_at)
-        with anyio.move_on_after(deadline - self.clock()):
+        """Wait for a change, or until a moment."""
+        with anyio.move_on_after(until - self.clock()):
             await self._changed.wait()
-        now = self.clock()
-        if now >= self.breaker.gives_up_at:
-            self._on_outage(self.breaker.reason)
-            await anyio.sleep_forever()  # the run drains: whoever waits is called back
 
     # ---- outages ----------------------------------------------------------------------------------------------------
+
+    async def watch_outage(self) -> None:
+        """Tell once that an outage has lasted too long; then, or when the run drains, wait until cancelled.
+
+        Nobody else decides that, so it does not matter who waits for what.
+        """
+        while not self.draining.is_set():
+            if reason := self._lasted_too_long():
+                self._on_outage(reason)
+                break
+            left = min(self.breaker.gives_up_at, self.list_breaker.gives_up_at) - self.clock()
+            if self._refusals is not None and self._outage_seconds:
+                left = min(left, self._outage_seconds - self.active() + self._refusals[0])
+            with anyio.move_on_after(max(left, 0.01) if left > 0 else LOOK_SECONDS):
+                await self._changed.wait()
+        await anyio.sleep_forever()
+
+    def _lasted_too_long(self) -> str:
+        """Return which outage has to end the run, in words; nothing if none has.
+
+        One that nobody waits for, because there is nothing to send, need not end a run that waits for its input.
+        """
+        now, busy = self.clock(), bool(self.waiting or self.patient or self.in_flight)
+        for name, breaker in (("", self.breaker), ("lists: ", self.list_breaker)):
+            if now >= breaker.gives_up_at and (busy or now - breaker.next_probe <= IDLE_SECONDS):
+                return f"{name}{breaker.reason}"
+        if self._refusals is None or not self._outage_seconds or not busy:
+            return ""
+        first, last, code = self._refusals
+        lasted = self.active() - first >= self._outage_seconds and now - last <= self._refusals_apart
+        return f"lists: nothing but 429 ({code})" if lasted else ""
+
+    @property
+    def _refusals_apart(self) -> float:
+        """Two refusals of lists that are further apart have nothing to do with each other."""
+        return IDLE_SECONDS + LONGEST_PROBE_SECONDS
+
+    @property
+    def awaits_service(self) -> bool:
+        """Whether the latest failure belongs to an outage that is known: it is watched, and ends, one way or other."""
+        return self._failing is not None and self._failing.is_open
 
     def active(self) -> float:
         """Return the clock without the time in which nothing could leave: that uses up no row's budget."""
@@ -142,20 +192,52 @@ class Gate:
         held = self._held_seconds + (now - self._held_at if self._holds else 0.0)
         return now - held - self.breaker.open_seconds(now)
 
+    def patience(self) -> float:
+        """Return `active` without the time in which lists were down, either: who asks for one waits for it."""
+        return self.active() - self.list_breaker.open_seconds(self.clock())
+
     def failed(self, reason: str, *, unreachable: bool) -> None:
         """Take note of a server error or a failed connection."""
-        if self.breaker.fail(self.clock(), reason, unreachable=unreachable):
-            self.tell(
-                Change("outage.begun", f"the service is down ({reason}): waiting until it is back", {"reason": reason})
-            )
-        if self.breaker.is_open:
-            self.wake()
+        self._fail(self.breaker, "the service is down", "it is back", reason, unreachable=unreachable)
 
     def succeeded(self) -> None:
         """Take note that the service is there."""
+        self._failing = None
+        self._succeed(self.breaker, "the service is back")
+
+    def lists_failed(self, reason: str, *, unreachable: bool) -> None:
+        """Take note that a list failed; when nothing can be reached, that is the service's outage, not theirs."""
+        service = self.breaker
+        if self.list_breaker.is_open or not (service.is_open and service.unreachable):
+            self._fail(self.list_breaker, "lists are down", "they are back", reason, unreachable=unreachable)
+
+    def lists_answered(self) -> None:
+        """Take note that lists are answered, and with no 429."""
+        self._refusals = None
+        self._failing = None
+        self._succeed(self.list_breaker, "lists are back")
+
+    def lists_refused(self, code: str) -> None:
+        """Take note that a list was answered with a 429: they are there, but nothing comes of it for ever."""
+        now, known = self.clock(), self._refusals
+        self._failing = None
+        if known is None or now - known[1] > self._refusals_apart:
+            self._refusals = (self.active(), now, code)
+            self.wake()
+        else:
+            self._refusals = (known[0], now, code)
+        self._succeed(self.list_breaker, "lists are back")
+
+    def _fail(self, breaker: Breaker, what: str, end: str, reason: str, *, unreachable: bool) -> None:
+        self._failing = breaker
+        if breaker.fail(self.clock(), reason, unreachable=unreachable):
+            self.tell(Change("outage.begun", f"{what} ({reason}): waiting until {end}", {"reason": reason}))
+        if breaker.is_open:
+            self.wake()
+
+    def _succeed(self, breaker: Breaker, what: str) -> None:
         now = self.clock()
-        lasted = self.breaker.outage_seconds(now)
-        if self.breaker.succeed(now):
-            back = f"the service is back, after {lasted:,.0f} s"
-            self.tell(Change("outage.ended", back, {"down_seconds": round(lasted, 1)}))
+        lasted = breaker.outage_seconds(now)
+        if breaker.succeed(now):
+            self.tell(Change("outage.ended", f"{what}, after {lasted:,.0f} s", {"down_seconds": round(lasted, 1)}))
             self.wake()

@@ -5,18 +5,17 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import anyio
 
 from worker.adaptive import RateFinder, SlotFinder
-from worker.breaker import RetryQuota
+from worker.breaker import Breaker, RetryQuota
 from worker.config import Limits
 from worker.config import Retry as RetrySettings
 from worker.latency import Latencies
-from worker.limiter import Limiter
 from worker.model import Change
 from worker.traffic.gate import Gate, WithdrawnError
+from worker.traffic.pace import Alone, Pace
 
 CONCURRENCY_CODE = "20429"
 """Too many requests at once [docs]; every other 429 is taken for one about the rate."""
@@ -32,78 +31,27 @@ class Refusal:
 
 
 class Permit:
-    """One request's place in the traffic, from its slot until it is over. probe: whether it tries a service that is
-    down; left_at: seconds of the traffic's clock; in_flight: requests at once when it left, itself included.
+    """One request's place in the traffic, from its slot until it is over. tries: the breaker of what it tries, if that
+    is down; left_at: seconds of the traffic's clock; in_flight: requests at once when it left, itself included.
     """  # noqa: D205 - one sentence
 
-    __slots__ = ("in_flight", "left_at", "probe", "slot")
+    __slots__ = ("in_flight", "left_at", "slot", "tries")
 
-    def __init__(self, *, probe: bool) -> None:
+    def __init__(self, tries: Breaker | None = None) -> None:
         self.left_at = -math.inf
         self.in_flight = 0
-        self.probe = probe
+        self.tries = tries
         self.slot = False
+
+    @property
+    def probe(self) -> bool:
+        """Whether it tries something that is down."""
+        return self.tries is not None
 
     @property
     def has_left(self) -> bool:
         """Whether the request left."""
         return self.left_at > -math.inf
-
-
-class Pace(Protocol):
-    """Who may send in a lane, and when."""
-
-    rate: float
-
-    @property
-    def let_through(self) -> float | None:
-        """How many a second all who share this pace got through lately, if that is known."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        ...
-
-    def pause(self, seconds: float) -> None:
-        """Let nothing leave for so long."""
-        ...
-
-    def pause_all(self, seconds: float) -> None:
-        """Let nobody send for so long who shares this pace."""
-        ...
-
-    def count(self) -> None:
-        """Take note of one that got through."""
-        ...
-
-    def learn(self, found: float) -> None:
-        """Tell them which limit was found; infinite when it is gone."""
-        ...
-
-    def acquire_nowait(self) -> bool:
-        """Tell whether one request may be sent now."""
-        ...
-
-    async def acquire(self) -> None:
-        """Return when one request may be sent."""
-        ...
-
-
-class Alone(Limiter):
-    """The pace of a run that shares it with nobody."""
-
-    let_through = None
-
-    def pause_all(self, seconds: float) -> None:
-        """Pause."""
-        self.pause(seconds)
-
-    def count(self) -> None:
-        """Do nothing: the finder counts."""
-
-    def learn(self, found: float) -> None:
-        """Tell nobody."""
 
 
 class Traffic(Gate):
@@ -142,10 +90,9 @@ class Traffic(Gate):
         self.slots = anyio.CapacityLimiter(limits.concurrency)
         self.slot_finder = SlotFinder(limits.concurrency)
         self.latencies = Latencies()
-        self.in_flight = 0
         self.wanting_slot = 0
-        self.creates = Lane(self, "rate", limits.rate_per_second, limits.min_rate_per_second, feeds_breaker=True)
-        self.lists = Lane(self, "list rate", limits.list_rate_per_second, limits.min_rate_per_second)
+        self.creates = Lane(self, "rate", limits.rate_per_second, limits.min_rate_per_second)
+        self.lists = Lane(self, "list rate", limits.list_rate_per_second, limits.min_rate_per_second, lists=True)
 
     def cap(self, rate: float) -> None:
         """Exceed this rate on no lane; what was configured stays the ceiling all the same."""
@@ -173,15 +120,17 @@ class Traffic(Gate):
 
 
 class Lane:
-    """Requests of one kind. rate: a second, at most; infinite is allowed. feeds_breaker: whether their server errors
-    mean that the service is down, and they wait until it is back.
-    """  # noqa: D205 - one sentence
+    """Requests of one kind. rate: a second, at most; infinite is allowed.
 
-    def __init__(self, traffic: Traffic, name: str, rate: float, floor: float, *, feeds_breaker: bool = False) -> None:
+    lists: whether their server errors mean only that lists are down, not the service; and lists wait until they are
+    back, or until the service can be reached again.
+    """
+
+    def __init__(self, traffic: Traffic, name: str, rate: float, floor: float, *, lists: bool = False) -> None:
         self._traffic = traffic
         self._name = name
         self._configured = rate
-        self._feeds_breaker = feeds_breaker
+        self._is_lists = lists
         self._finder = RateFinder(rate, floor)
         self._limiter = traffic.share(name, Alone(rate, clock=traffic.clock), self)
         self._refused_at = -math.inf
@@ -217,41 +166,59 @@ class Lane:
         if self.rate != before:
             self._traffic.tell_limit(self._name, before, self.rate, "429 at another worker")
 
+    def _barrier(self) -> Breaker | None:
+        """Return the breaker that lets only one request of this kind at a time through, if one does."""
+        service, lists = self._traffic.breaker, self._traffic.list_breaker
+        if not self._is_lists:
+            return service if service.is_open else None
+        if lists.is_open:
+            return lists
+        return service if service.is_open and service.unreachable else None
+
     async def enter(self) -> bool:
         """Wait until an attempt may begin; tell whether it is the one that tries a service that is down.
 
         Raises WithdrawnError when the run drains before that.
         """
+        return await self.approach() is not None
+
+    async def approach(self) -> Breaker | None:
+        """Do as `enter` does; return the breaker of what is tried."""
         traffic = self._traffic
-        if not traffic.is_held and not traffic.breaker.is_open:
-            return False
+        if not traffic.is_held and self._barrier() is None:
+            return None
         with anyio.CancelScope() as scope:
             traffic.waiting.add(scope)
             try:
                 if not traffic.draining.is_set():
-                    return await traffic.enter(minds_breaker=self._feeds_breaker)
+                    return await traffic.enter(self._barrier)
             finally:
                 traffic.waiting.discard(scope)
         raise WithdrawnError
 
-    async def acquire(self, *, probe: bool = False) -> Permit:
-        """Return when one request may leave. probe: as `enter` told. Raises WithdrawnError when the run drains."""
+    async def acquire(self, *, probe: bool = False, tries: Breaker | None = None) -> Permit:
+        """Return when one request may leave. probe, tries: as `enter` or `approach` told.
+
+        Raises WithdrawnError when the run drains.
+        """
         traffic = self._traffic
-        if not probe and (at_once := self._acquire_nowait()):
+        if probe:
+            tries = tries or traffic.breaker
+        if tries is None and (at_once := self._acquire_nowait()):
             return at_once
         with anyio.CancelScope() as scope:
             traffic.waiting.add(scope)
             try:
                 while not traffic.draining.is_set():
-                    permit = Permit(probe=probe or await traffic.enter(minds_breaker=self._feeds_breaker))
-                    probe = False
+                    permit = Permit(tries or await traffic.enter(self._barrier))
+                    tries = None
                     try:
                         await self._take_slot(permit)
                         await self._limiter.acquire()
                     except BaseException:
                         self.give_back(permit)
                         raise
-                    stays = permit.probe or not traffic.keeps_out(minds_breaker=self._feeds_breaker)
+                    stays = permit.probe or self._barrier() is None
                     if stays and not traffic.is_held and not traffic.draining.is_set():
                         return permit
                     self.give_back(permit)
@@ -262,9 +229,9 @@ class Lane:
     def _acquire_nowait(self) -> Permit | None:
         """Return a permit if nothing has to be waited for: most have not, and a scope costs more than all of it."""
         traffic = self._traffic
-        if traffic.is_held or traffic.breaker.is_open or traffic.draining.is_set():
+        if traffic.is_held or traffic.breaker.is_open or traffic.list_breaker.is_open or traffic.draining.is_set():
             return None
-        permit = Permit(probe=False)
+        permit = Permit()
         try:
             traffic.slots.acquire_on_behalf_of_nowait(permit)
         except anyio.WouldBlock:
@@ -300,8 +267,8 @@ class Lane:
             permit.slot = False
             traffic.slots.release_on_behalf_of(permit)
         traffic.in_flight -= permit.has_left
-        if permit.probe and not permit.has_left:
-            traffic.withdraw_probe()
+        if permit.tries is not None and not permit.has_left:
+            traffic.withdraw_probe(permit.tries)
 
     # ---- what came back ---------------------------------------------------------------------------------------------
 
@@ -309,8 +276,7 @@ class Lane:
         """Take note of an answer that was no 429. concurrent: the account's requests at once, if it was told."""
         self._streak = 0
         traffic = self._traffic
-        if self._feeds_breaker or traffic.breaker.unreachable:
-            traffic.succeeded()
+        self.answered()
         if not self._traffic.adaptive:
             return
         now = traffic.clock()
@@ -327,6 +293,13 @@ class Lane:
         traffic.slot_finder.admit(now, pressed=pressed, in_flight=in_flight, concurrent=concurrent)
         traffic.follow_slots(slots, "")
 
+    def answered(self) -> None:
+        """Take note of an answer of any kind but a 429: it says nothing about the limits."""
+        if self._is_lists:
+            self._traffic.lists_answered()
+        if not self._is_lists or self._traffic.breaker.unreachable:
+            self._traffic.succeeded()
+
     def refuse(self, permit: Permit, refusal: Refusal) -> None:
         """Take note of a 429: everybody slows down at once."""
         now = self._traffic.clock()
@@ -334,7 +307,9 @@ class Lane:
         if again:
             self._refused_at = now
             self._streak += 1
-        if self._feeds_breaker:
+        if self._is_lists:
+            self._traffic.lists_refused(refusal.code)
+        if not self._is_lists or self._traffic.breaker.unreachable:
             self._traffic.succeeded()
         if self._traffic.adaptive:
             self._adapt(now, permit, refusal)
@@ -342,8 +317,11 @@ class Lane:
 
     def fail(self, reason: str, *, unreachable: bool) -> None:
         """Take note of a server error, or of a connection that could not be made or that broke."""
-        if self._feeds_breaker or unreachable:
+        service = self._traffic.breaker
+        if not self._is_lists or unreachable or (service.is_open and service.unreachable):
             self._traffic.failed(reason, unreachable=unreachable)
+        if self._is_lists:
+            self._traffic.lists_failed(reason, unreachable=unreachable)
 
     def _adapt(self, now: float, permit: Permit, refusal: Refusal) -> None:
         traffic = self._traffic
