@@ -140,6 +140,8 @@ def test_routing_is_optional(empty: dict[str, Any]) -> None:
         ("media_properties", '{"a":"\\ud800"}', HALF),
         ("media_properties", {"a": "\udfff"}, HALF),
         ("media_properties", '{"a":' * 100_000, "is nested too deeply"),
+        ("media_properties", '{"a":' * 101 + "1" + "}" * 101, "is nested too deeply"),
+        ("media_properties", '{"a":' + "[" * 100 + "]" * 100 + "}", "is nested too deeply"),
         ("routing_properties", "[1]", OBJECT),
         ("routing_properties", "WT1", "is not JSON: Expecting value"),
         ("colour", "red", "is no field of a participant"),

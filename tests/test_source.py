@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -22,7 +23,7 @@ from tests.test_compression import FORMATS, compress
 from worker.config import Source
 from worker.errors import SourceError
 from worker.model import Record
-from worker.source import BATCH_RECORDS, Input, Reader, batches, count, find_inputs, open_reader
+from worker.source import BATCH_RECORDS, Input, Reader, batches, count, decoder, find_inputs, open_reader
 from worker.source import encoding as encoding_room
 
 STDIN = Input("stdin", None)
@@ -907,3 +908,22 @@ def test_any_object_reads_back_the_same(values: list[Any], ascii_only: bool, end
     assert [r.values for r in records] == [None if isinstance(v, str) else v for v in values]
     assert [r.line for r in records] == [1 + index * end.count("\n") for index in range(len(values))]
     assert [r.text for r in records] == [text + end[: end.index("\n") + 1] for text in texts]
+
+
+def test_a_key_that_stands_twice_is_found_in_linear_time() -> None:
+    """Names are compared with those before them once, whatever their number."""
+    compared: Counter[str] = Counter()
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            compared["names"] += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = [Name(number) for number in range(20_000)]
+    with pytest.raises(ValueError, match='has the key "19999" twice'):
+        decoder._unique([(name, 0) for name in (*names, Name(19_999))])
+    assert compared["names"] < 10 * len(names)

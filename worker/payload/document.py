@@ -5,6 +5,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+NESTING = 100
+"""How deep a document may be: readers of JSON and what masks values go down level by level."""
+
 TOO_DEEP = "is nested too deeply"
 _OUT_OF_RANGE = "has a number that JSON cannot hold"
 NO_OBJECT = "must be a JSON object"
@@ -23,6 +26,7 @@ def read(text: str) -> dict[str, Any]:
         raise ValueError(TOO_DEEP) from None
     if not isinstance(value, dict):
         raise ValueError(NO_OBJECT)  # noqa: TRY004 - a bad value, not a bad call
+    _bound(value, text)
     if "\\u" in text:  # an escape can hide half of a pair
         write(value)
     else:
@@ -40,8 +44,21 @@ def write(value: Any) -> str:
         raise ValueError(_OUT_OF_RANGE) from None
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
+    _bound(value, text)
     _check(text)
     return text
+
+
+def _bound(value: dict[str, Any], text: str) -> None:
+    if text.count("{") + text.count("[") <= NESTING:  # most documents are flat, and this costs nothing
+        return
+    level: list[Any] = [value]
+    for _ in range(NESTING):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for values in inner for one in values if isinstance(one, dict | list)]
+        if not level:
+            return
+    raise ValueError(TOO_DEEP)
 
 
 def _check(text: str) -> None:

@@ -224,6 +224,7 @@ class _UnfitError(ValueError):
     """Python's reader would take it, but it is not JSON that can be sent on unchanged."""
 
 
+_MISSING = object()
 _OUT_OF_RANGE = "has a number that is out of range"
 _KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
@@ -242,8 +243,8 @@ def _finite(text: str) -> float:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        left = dict(found)
+        twice = next(name for name, _ in pairs if left.pop(name, _MISSING) is _MISSING)
         raise _UnfitError(f'has the key "{twice}" twice')
     return found
 
