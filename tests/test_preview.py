@@ -159,10 +159,10 @@ def test_any_json_looks_as_json_does(document: dict[str, object], ascii_only: bo
 
 def test_depth_and_line_ends_in_a_key_do_no_harm() -> None:
     """What can be sent can be shown, and data never looks like lines of ours."""
-    deep = '{"a":' * 400 + "1" + "}" * 400
+    deep = '{"a":' * 100 + "1" + "}" * 100
     values = {"interaction_sid": sid("KD", 1), "channel_sid": sid("UO", 1), "type": "agent", "media_properties": deep}
     draft = Mapper(None, "{ID}").map(Record(2, "", values | {"ID": "7\n  POST /evil"}), 1)
     assert isinstance(draft, Draft)
     lines = written([Preview("a.csv", ready(draft))]).splitlines()
     assert lines[:2] == ["a.csv:2  7\\n  POST /evil", f"  POST {PATH}"]
-    assert len(lines) == 3 + 401 + 400 + 1
+    assert len(lines) == 3 + 101 + 100 + 1
