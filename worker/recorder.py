@@ -27,7 +27,7 @@ class Observer(Protocol):
         ...
 
     def lists_refused(self, reason: str) -> None:
-        """Take note that channels cannot be listed: no baselines from now on, and doubts wait for a person."""
+        """Take note that channels cannot be listed: for some minutes there are no baselines, and doubts wait."""
         ...
 
     def run_stopping(self, cause: Cause) -> None:

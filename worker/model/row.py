@@ -154,7 +154,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Unlisted:
-    """The channel could not be listed. refused: asking again, or for another channel, would get the same answer.
+    """The channel could not be listed. refused: this caller may not list it (401, 403, 405).
 
     missing: this channel is not found. throttled: everybody has to slow down. failed: a server error, or no
     answer. unreachable: no connection was made.
