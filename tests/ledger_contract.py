@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,8 @@ from tests.samples_of import row, sid
 from worker.errors import LedgerError
 from worker.ledger import (
     BASELINE_FIRST,
+    KNOWN_SID,
+    SID_KNOWN,
     Baseline,
     Close,
     Decision,
@@ -129,8 +131,10 @@ class Desk:
         return number
 
     def bring(self, wanted: Row, outcome: Outcome, *, attempts: int = 1) -> int:
-        """Bring a row from nothing to an outcome."""
+        """Bring a row from nothing to an outcome. OUTCOMES[0]: with a participant of its own."""
         number = self.intend(wanted)
+        if outcome is OUTCOMES[0]:
+            outcome = Created(sid("UT", number))
         assert self.ledger.write([Settle(number, Settlement(wanted.key, outcome, 200, attempts, "RQ0"))]) == [None]
         return number
 
@@ -711,6 +715,94 @@ class LedgerContract:
             with pytest.raises(LedgerError, match="no longer in doubt"):
                 desk.ledger.write([Reopen(number, desk.row(1), ())])
         assert {found["state"] for found in place.rows()} == {"in_doubt"}
+
+    # ---- a sid is one row's -----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("written", [str, str.lower, str.upper])
+    def test_a_sid_that_another_row_has_is_the_answer_of_another_request(
+        self, desk: Desk, place: Place, written: Callable[[str], str]
+    ) -> None:
+        """In whatever channel and case: the row is in doubt with its record, and nothing of the other one changes."""
+        taken = sid("UT", "e")
+        desk.bring(desk.row(1), Created(taken))
+        wanted = desk.row(2)
+        number = desk.intend(wanted)
+        settle = Settle(number, Settlement(wanted.key, Created(f"UT{written(taken[2:])}"), 201, 1, "RQ0"))
+        assert desk.ledger.write([settle, Intent(desk.row(3))]) == [SID_KNOWN, number + 1]
+        first, second, _ = place.rows()
+        assert (first["state"], first["sid"]) == ("created", taken)
+        assert (second["state"], second["sid"], second["code"], second["reason"]) == (
+            "in_doubt", None, KNOWN_SID.code, KNOWN_SID.reason,
+        )  # fmt: skip
+        assert (second["http_status"], second["request_id"]) == (201, "RQ0")
+        assert wanted.key in place.payloads()
+        assert desk.ledger.channels_in_doubt()[wanted.channel_sid] == {wanted.key}
+
+    def test_of_two_rows_with_one_sid_in_a_group_the_second_is_in_doubt(self, desk: Desk, place: Place) -> None:
+        """Outcomes that are recorded together are compared with each other, too."""
+        rows = [desk.row(number) for number in range(4)]
+        answers = desk.ledger.write([Intent(one) for one in rows])
+        numbers = [answer for answer in answers if isinstance(answer, int)]
+        sids = [sid("UT", 1), sid("UT", 2), sid("UT", 1).upper(), sid("UT", 3)]
+        group = [
+            Settle(number, Settlement(one.key, Created(name)))
+            for number, one, name in zip(numbers, rows, sids, strict=True)
+        ]
+        assert desk.ledger.write(group) == [None, None, SID_KNOWN, None]
+        assert [found["state"] for found in place.rows()] == ["created", "created", "in_doubt", "created"]
+
+    def test_the_sid_of_a_closed_participant_is_not_new(self, desk: Desk, place: Place) -> None:
+        """Closed and freed it is still known: an answer that names it is of another request."""
+        for free in (False, True):
+            wanted = desk.row(10 + free)
+            closed = desk.bring(wanted, Created(sid("UT", f"closed {free}")))
+            desk.ledger.write([Close(closed, wanted.key), *([Free()] if free else [])])
+            other = desk.row(20 + free)
+            number = desk.intend(other)
+            outcome = Created(sid("UT", f"closed {free}"))
+            assert desk.ledger.write([Settle(number, Settlement(other.key, outcome))]) == [SID_KNOWN]
+        assert [found["state"] for found in place.rows()] == ["failed", "in_doubt", "failed", "in_doubt"]
+
+    @pytest.mark.parametrize("written", [str, str.upper])
+    def test_the_sid_of_a_participant_that_was_there_before_is_not_new(
+        self, desk: Desk, place: Place, written: Callable[[str], str]
+    ) -> None:
+        """Whoever the channel's baseline lists is nobody whom this create made; another channel's does not matter."""
+        there = sid("UT", "f")
+        rows = [desk.row(1), desk.row(2)]
+        desk.ledger.write([Baseline(rows[0], (sid("UT", 8), written(there), sid("UT", 9)))])
+        numbers = [desk.intend(one) for one in rows]
+        answers = [
+            desk.ledger.write([Settle(number, Settlement(one.key, Created(there)))])
+            for number, one in zip(numbers, rows, strict=True)
+        ]
+        assert answers == [[SID_KNOWN], [None]]
+        assert [found["state"] for found in place.rows()] == ["in_doubt", "created"]
+
+    def test_a_doubt_does_not_end_with_a_sid_that_is_known(self, desk: Desk, place: Place) -> None:
+        """Found by listing: nothing is recorded. Said by a person: refused, with all else of its group."""
+        taken = sid("UT", 1)
+        desk.bring(desk.row(1), Created(taken))
+        wanted = desk.row(2)
+        number = desk.doubt(wanted)
+        before = place.rows()
+        found = Settlement(wanted.key, Created(taken), ends_doubt=True, reconciled=True)
+        assert desk.ledger.write([Settle(number, found)]) == [SID_KNOWN]
+        said = Settlement(wanted.key, Created(taken), ends_doubt=True)
+        with pytest.raises(LedgerError, match=f"row {wanted.key}: {taken} is another row's participant"):
+            desk.ledger.write([Decision(number, "ada", "created", taken), Settle(number, said)])
+        assert (place.rows(), place.decisions()) == (before, [])
+
+    def test_a_person_may_know_better_than_a_baseline(self, desk: Desk, place: Place) -> None:
+        """Who looked at the channel saw more than a list that was taken once."""
+        wanted = desk.row(1)
+        desk.ledger.write([Baseline(wanted, (sid("UT", 1),))])
+        number = desk.doubt(wanted)
+        found = Settlement(wanted.key, Created(sid("UT", 1)), ends_doubt=True, reconciled=True)
+        assert desk.ledger.write([Settle(number, found)]) == [SID_KNOWN]
+        said = Settlement(wanted.key, Created(sid("UT", 1)), ends_doubt=True)
+        assert desk.ledger.write([Settle(number, said)]) == [None]
+        assert [found["state"] for found in place.rows()] == ["created"]
 
     # ---- the end of a doubt -----------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from tests.samples_of import row, sid
 from tests.test_pipeline import Bench
 from worker.config import Doubt as DoubtSettings
 from worker.ledger.view import COLUMNS, View
-from worker.model import Answer, Cause, Exit, Listed, Row, State, Unlisted
+from worker.model import Answer, Cause, Exit, Listed, Reply, Row, State, Unlisted
 
 QUICK = DoubtSettings(settle_seconds=0.05)
 
@@ -242,6 +242,24 @@ async def test_a_member_whose_sid_nobody_knows_closes_its_channel_for_this_run(b
     tally = await bench.run([first_row, second])
     assert (tally.existed, tally.not_sent) == (1, 1)
     assert bench.service.attempts[second.key] == 0
+    assert bench.adds_up()
+
+
+async def test_an_answer_with_a_sid_that_is_known_is_another_requests(bench: Bench) -> None:
+    """A cached 201, one of another row and one of somebody who was there before: the lists show who was made."""
+    first_row, again, there = row(1), row(2), row(3)
+    stranger = sid("UT", "stranger")
+    bench.service.present[there.channel_sid] = [Listed(stranger, there.type, None)]
+    answers = {again.key: created(first_row), there.key: Reply(201, b'{"sid": "%s"}' % stranger.encode())}
+    bench.service.respond = lambda wanted, _attempt: answers.get(wanted.key, created(wanted))
+    tally = await bench.run([first_row, again, there], concurrency=1)
+    assert (tally.created, tally.in_doubt) == (3, 0)
+    assert {key: (found["sid"], found["reconciled"]) for key, found in exported(bench).items()} == {
+        first_row.key: (sid("UT", first_row.key), 0),
+        again.key: (sid("UT", again.key), 1),
+        there.key: (sid("UT", there.key), 1),
+    }
+    assert bench.service.made == {first_row.key: 1, again.key: 1, there.key: 1}
     assert bench.adds_up()
 
 

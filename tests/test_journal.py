@@ -370,7 +370,7 @@ async def test_many_workers_on_a_real_ledger(tmp_path: Path) -> None:
             answer = await journal.intend(Intent(wanted))
             assert isinstance(answer, int)
             assert isinstance(await journal.intend(Intent(wanted)), Known)
-            await journal.settle(answer, Settlement(wanted.key, OUTCOMES[0]))
+            await journal.settle(answer, Settlement(wanted.key, Created(sid("UT", number))))
 
         async with journal_of(ledger) as journal:
             async with anyio.create_task_group() as tasks:

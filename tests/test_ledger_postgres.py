@@ -6,6 +6,7 @@ import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +14,22 @@ import pytest
 
 from tests.ledger_contract import OUTCOMES, LedgerContract, at_work
 from tests.postgres import Postgres, postgres
+from tests.samples_of import sid
 from tests.test_ledger_sqlite import SqlitePlace
 from worker.errors import LedgerError, LedgerHeldError, LedgerRefusedError
-from worker.ledger import BASELINE_FIRST, Baseline, Entry, Finding, Intent, Known, Sample, Settle, pgschema, schema
+from worker.ledger import (
+    BASELINE_FIRST,
+    SID_KNOWN,
+    Baseline,
+    Entry,
+    Finding,
+    Intent,
+    Known,
+    Sample,
+    Settle,
+    pgschema,
+    schema,
+)
 from worker.ledger.connection import read
 from worker.ledger.keeping import copy_ledger
 from worker.ledger.moving import TABLES
@@ -30,7 +44,7 @@ from worker.ledger.postgres import (
     open_readonly,
 )
 from worker.ledger.view import COLUMNS, View
-from worker.model import Settlement, State
+from worker.model import Created, Settlement, State
 from worker.place import Server
 
 
@@ -175,6 +189,48 @@ def test_an_older_ledger_is_brought_up_to_date_by_who_writes(
         assert connection.execute("SELECT count(*) FROM colours").fetchone() == (0,)
 
 
+def test_rows_that_an_earlier_version_gave_one_sid_are_in_doubt(place: PostgresPlace) -> None:
+    """A participant is one row's: whose it is nobody knows. Other rows stay what they were."""
+    with at_work(place) as desk:
+        for number in range(3):
+            desk.bring(desk.row(number), Created(sid("UT", f"e{number}")))
+    change(
+        place,
+        "DROP INDEX rows_sid; DROP INDEX closures_sid; UPDATE ledger_version SET version = 3; "
+        f"UPDATE rows SET sid = upper(sid) WHERE sid = '{sid('UT', 'e1')}'; "
+        f"UPDATE rows SET sid = '{sid('UT', 'e1')}' WHERE sid = '{sid('UT', 'e2')}'",
+    )
+    place.open().close()
+    assert [(found["state"], found["sid"], found["code"]) for found in place.rows()] == [
+        ("created", sid("UT", "e0"), None), ("in_doubt", None, "known_sid"), ("in_doubt", None, "known_sid"),
+    ]  # fmt: skip
+
+
+def test_a_sid_that_another_session_records_meanwhile_is_found_out(place: PostgresPlace) -> None:
+    """Two workers get one cached answer: whichever commits second has its row in doubt, and its group is written."""
+    taken = sid("UT", 1)
+    with at_work(place) as desk:
+        theirs, ours = desk.row(1), desk.row(2)
+        numbers = [desk.intend(theirs), desk.intend(ours)]
+        other = connect(place.place, "test")
+        other.begin()
+        other.execute("UPDATE rows SET state = 'created', sid = ? WHERE id = ?", (taken, numbers[0]))
+        answers: list[object] = []
+        settle = Settle(numbers[1], Settlement(ours.key, Created(taken)))
+        writing = Thread(target=lambda: answers.extend(desk.ledger.write([settle, Intent(desk.row(3))])))
+        writing.start()
+        with closing(connect(place.place, "test")) as looking:
+            blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%judged%'"
+            while not looking.execute(blocked).fetchone()[0]:
+                assert writing.is_alive()
+        other.commit()
+        other.close()
+        writing.join()
+        assert answers == [SID_KNOWN, answers[1]]
+        assert isinstance(answers[1], int)
+    assert [found["state"] for found in place.rows()] == ["created", "in_doubt", "started"]
+
+
 def test_a_server_that_forgets_is_refused(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is recorded must outlive a power cut."""
     place.open().close()
@@ -251,7 +307,9 @@ def test_a_group_of_everything_is_written_in_its_order(place: PostgresPlace) -> 
         rows = [desk.row(number, channel=number % 3) for number in range(40)]
         done = desk.intend(desk.row(100))
         earlier = [desk.intend(one) for one in rows[:10]]
-        settled = [Settle(at, Settlement(one.key, OUTCOMES[0])) for at, one in zip(earlier, rows, strict=False)]
+        settled = [
+            Settle(at, Settlement(one.key, Created(sid("UT", at)))) for at, one in zip(earlier, rows, strict=False)
+        ]
         group: list[Entry] = []
         for number in range(10):
             finding = Finding("duplicate", desk.source, number, rows[number].key, "duplicate", "again")

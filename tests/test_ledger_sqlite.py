@@ -870,6 +870,27 @@ def test_a_ledger_of_an_earlier_version_has_the_tables_of_a_new_one_afterwards(
     assert tables[0] == tables[1]
 
 
+@pytest.mark.parametrize("version", range(1, 9))
+def test_rows_that_an_earlier_version_gave_one_sid_are_in_doubt(place: SqlitePlace, version: int) -> None:
+    """A participant is one row's: whose it is nobody knows. Other rows stay what they were."""
+    earlier_version(place.path, version)
+    mine, shared = sid("UT", 1), sid("UT", "e")
+    with closing(sqlite3.connect(place.path)) as connection, connection:
+        copied = ("fingerprint", "run_id", "source_id", "channel_id", "type", "started_at")
+        for number, (key, state, written) in enumerate(
+            [("a", "created", shared), ("b", "created", f"UT{shared[2:].upper()}"), ("c", "closed", shared)]
+        ):
+            connection.execute(
+                f"INSERT INTO rows (key, state, sid, line, {', '.join(copied)}) "
+                f"SELECT ?, ?, ?, ?, {', '.join(copied)} FROM rows WHERE sid = ?",
+                (key, state, written, 900 + number, mine),
+            )
+    place.open().close()
+    found = {one["key"]: (one["state"], one["sid"], one["code"]) for one in place.rows()}
+    assert {key: found[key] for key in "abc"} == dict.fromkeys("abc", ("in_doubt", None, "known_sid"))
+    assert [(state, name) for state, name, _ in found.values() if name] == [("created", mine)]
+
+
 @pytest.mark.parametrize("way", [open_readonly, View, partial(Survey, names={})], ids=["looking", "view", "survey"])
 def test_an_older_ledger_is_not_looked_at(place: SqlitePlace, way: Callable[[Path], object]) -> None:
     """Who only looks may not change it, and hears at once what brings it up to date; the file stays as it is."""

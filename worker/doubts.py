@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from worker.journal import Records
-from worker.ledger import Look, Reopen, Shelf
+from worker.ledger import KNOWN_SID, Look, Reopen, Shelf
 from worker.model import Cause, Created, Exit, Failed, InDoubt, Row, Settlement, Tally
 from worker.reconcile import Adopted, Conclusion, Doubt, Later, NotCreated, Reconciler, Undecided
 from worker.recorder import Observer, Recorder
@@ -109,10 +109,8 @@ class Doubts:
                 await self._resolve(row, doubt, Created(sid), reconciled=True)
             case NotCreated(sids):
                 return await self._not_created(row, doubt, sids)
-            case Undecided(reason, candidates):
-                self._hold(row, doubt)
-                await self._recorder.note(Look(doubt.number, reason, candidates))
-                self._observer.doubt_undecided(row, reason)
+            case Undecided():
+                await self._leave(row, doubt, conclusion)
             case _:
                 assert_never(conclusion)
         return False
@@ -151,9 +149,17 @@ class Doubts:
 
     async def _resolve(self, row: Row, doubt: Doubt, outcome: Created | Failed, *, reconciled: bool = False) -> None:
         settlement = Settlement(row.key, outcome, ends_doubt=True, reconciled=reconciled)
-        await self._recorder.settle(row, settlement, doubt.number)
+        if await self._recorder.settle(row, settlement, doubt.number) is KNOWN_SID:
+            await self._leave(row, doubt, Undecided(KNOWN_SID.reason))
+            return
         self._uncount(row, doubt)
         self._observer.doubt_resolved(row, "created" if reconciled else "not created")
+
+    async def _leave(self, row: Row, doubt: Doubt, undecided: Undecided) -> None:
+        """Leave a row in doubt to a person."""
+        self._hold(row, doubt)
+        await self._recorder.note(Look(doubt.number, undecided.reason, undecided.candidates))
+        self._observer.doubt_undecided(row, undecided.reason)
 
     def _uncount(self, row: Row, doubt: Doubt) -> None:
         if doubt.counted:

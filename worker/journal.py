@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from worker.errors import LedgerError
-from worker.ledger import FENCED, Asked, Baseline, Entry, Fence, Fenced, Intent, Known, Ledger, Settle
+from worker.ledger import FENCED, SID_KNOWN, Asked, Baseline, Entry, Fence, Fenced, Intent, Known, Ledger, Settle
 from worker.model import Settlement
 
 T = TypeVar("T")
@@ -64,9 +64,9 @@ class Records(ABC):
             raise LedgerError("an intent was not answered")
         return answer
 
-    async def settle(self, number: int, settlement: Settlement) -> None:
-        """Record what became of a row. number: as `intend` returned it."""
-        await self.write(Settle(number, settlement))
+    async def settle(self, number: int, settlement: Settlement) -> bool:
+        """Record what became of a row. number: as `intend` returned it. False: its sid was known, see `Settle`."""
+        return await self.write(Settle(number, settlement)) is not SID_KNOWN
 
     async def note(self, entries: Sequence[Entry]) -> None:
         """Record what asks for no answer, all of it in one commit."""

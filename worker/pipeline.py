@@ -304,13 +304,11 @@ class Pipeline:
                 else:
                     self._doubts.close_channel(row)  # a later doubt would take that participant for its own
         finally:
-            await self._recorder.settle(row, submission.settlement(reconciled=reconciled), number)
-        if isinstance(
-            submission.outcome, Existed
-        ):  # its participant, unknown to us, must not be taken for a later row's
+            outcome = await self._recorder.settle(row, submission.settlement(reconciled=reconciled), number)
+        if isinstance(outcome, Existed):  # its participant, unknown to us, must not be taken for a later row's
             await self._recorder.note(Baseline(row, None))
-        self._heed(row, submission.outcome, answered=isinstance(submission.answer, Reply))
-        return isinstance(submission.outcome, InDoubt) and self._doubts.enter(row, number, rounds)
+        self._heed(row, outcome, answered=isinstance(submission.answer, Reply))
+        return isinstance(outcome, InDoubt) and self._doubts.enter(row, number, rounds)
 
     def _heed(self, row: Row, outcome: Outcome, *, answered: bool) -> None:
         """Draw the consequences of one row's outcome for its channel and for the run. answered: by whomever."""

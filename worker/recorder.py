@@ -1,10 +1,11 @@
 """Recording what a run does with a row: durable in the ledger first, then in the tally, then told to who watches."""
 
+from dataclasses import replace
 from typing import Protocol
 
 from worker.journal import Records
-from worker.ledger import Asked, Baseline, Entry, Intent, Known, Standing, standing_of
-from worker.model import Cause, InDoubt, Retry, Row, Settlement, Tally
+from worker.ledger import KNOWN_SID, Asked, Baseline, Entry, Intent, Known, Standing, standing_of
+from worker.model import Cause, InDoubt, Outcome, Retry, Row, Settlement, Tally
 
 
 class Observer(Protocol):
@@ -65,17 +66,22 @@ class Recorder:
             standing = standing_of(known, row.fingerprint)
             self._tally.add(known.state.value if standing is Standing.SEND else standing.value)
 
-    async def settle(self, row: Row, settlement: Settlement, number: int) -> None:
-        """Record an outcome and count it."""
+    async def settle(self, row: Row, settlement: Settlement, number: int) -> Outcome:
+        """Record an outcome and count it; returns it as it was recorded, which is in doubt for a sid known already."""
         try:
-            await self._journal.settle(number, settlement)
+            is_new = await self._journal.settle(number, settlement)
         except BaseException:
             # what the ledger holds is `started` or `in_doubt`, and both read as in doubt
             if not settlement.ends_doubt:
                 self._tally.settle(InDoubt("unrecorded", "the outcome was not recorded"), of_input=not row.number)
             raise
+        if not is_new:
+            settlement = replace(settlement, outcome=KNOWN_SID, reconciled=False)
+            if settlement.ends_doubt:  # nothing was recorded: the row stays what it was counted as
+                return KNOWN_SID
         self._tally.settle(settlement.outcome, of_input=not row.number)
         self._observer.row_settled(row, settlement)
+        return settlement.outcome
 
     async def note(self, entry: Entry) -> None:
         """Record what asks for no answer."""

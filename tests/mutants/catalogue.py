@@ -275,6 +275,27 @@ MUTANTS = (
         (f"{LEDGER}::test_a_baseline_that_is_too_old_is_asked_for_again",),
     ),
     Mutant(
+        "a sid may be that of somebody who was there before",
+        "worker/ledger/tables.py",
+        "return not by_person and bool(",
+        "return False and bool(",
+        (f"{LEDGER}::test_the_sid_of_a_participant_that_was_there_before_is_not_new",),
+    ),
+    Mutant(
+        "a sid that another row has is believed",
+        "worker/ledger/tables.py",
+        "            settlement = replace(settlement, outcome=KNOWN_SID, reconciled=False)",
+        "            known = False",
+        (f"{LEDGER}::test_a_sid_that_another_row_has_is_the_answer_of_another_request",),
+    ),
+    Mutant(
+        "nobody hears that a sid was known",
+        "worker/recorder.py",
+        "        if not is_new:\n",
+        "        if False:\n",
+        ("tests/test_doubts.py::test_an_answer_with_a_sid_that_is_known_is_another_requests",),
+    ),
+    Mutant(
         "a member of whom we know nothing may be adopted",
         "worker/pipeline.py",
         "await self._recorder.note(Baseline(row, None))",

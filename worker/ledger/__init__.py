@@ -11,7 +11,7 @@ from hashlib import blake2b
 from math import inf
 from typing import NamedTuple, Protocol
 
-from worker.model import Row, Settlement, State
+from worker.model import InDoubt, Row, Settlement, State
 
 
 class SourceFile(NamedTuple):
@@ -103,7 +103,12 @@ class Waive:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """What became of a row. number: as `write` answered its intent."""
+    """What became of a row. number: as `write` answered its intent.
+
+    A created row whose sid is known already got the answer of another request: it is recorded as in doubt
+    (`KNOWN_SID`), and `write` answers SID_KNOWN. Known are the sids of all rows, those that undo closed, and those of
+    the channel's baseline. A doubt that would end with such a sid stays as it is.
+    """
 
     number: int
     settlement: Settlement
@@ -183,14 +188,18 @@ Entry = Intent | Settle | Finding | Baseline | Reopen | Look | Decision | Waive 
 
 
 class Asked(Enum):
-    """What `write` may say instead of recording an entry."""
+    """What `write` may say instead of recording an entry as it is."""
 
     BASELINE_FIRST = "baseline_first"
     FENCED = "fenced"
+    SID_KNOWN = "sid_known"
 
 
 BASELINE_FIRST = Asked.BASELINE_FIRST
 FENCED = Asked.FENCED
+SID_KNOWN = Asked.SID_KNOWN
+
+KNOWN_SID = InDoubt("known_sid", "the answer of another request (its participant was known before): may exist")
 
 
 class Surroundings(NamedTuple):
@@ -299,7 +308,8 @@ class Ledger(Shelf, Protocol):
         """Make a group durable in one commit: all of it or nothing.
 
         Returns, in the group's order, for an intent its number, the `Known` that forbids it, or what has to come first;
-        for a waiver or `Free` the number of its rows; None for the others.
+        for an outcome SID_KNOWN if it was recorded as in doubt; for a waiver or `Free` the number of its rows; None for
+        the others.
         """
         ...
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from worker.errors import LedgerError
-from worker.ledger import FENCED, Entry, Fence, Fenced, Known, Settle
+from worker.ledger import FENCED, SID_KNOWN, Entry, Fence, Fenced, Known, Settle
 from worker.ledger.connection import read
 from worker.ledger.pgledger import Answers, PostgresLedger
 from worker.ledger.transaction import guarded, milliseconds
@@ -85,7 +85,7 @@ class FleetLedger(PostgresLedger):
         done = []
         for place, entry in written:
             answer = answers[place]
-            if isinstance(entry, Settle) and _is_over(entry.settlement):
+            if isinstance(entry, Settle) and answer is not SID_KNOWN and _is_over(entry.settlement):
                 done.append(entry.settlement.key)
             elif isinstance(answer, Known) and answer.state not in {State.STARTED, State.IN_DOUBT}:
                 done.append(answer.key)

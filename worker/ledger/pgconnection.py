@@ -79,6 +79,10 @@ def first_line(exc: psycopg.Error) -> str:
     return (exc.diag.message_primary or str(exc)).strip().partition("\n")[0]
 
 
+class TakenMeanwhileError(LedgerError):
+    """Another session has recorded what only one row may have."""
+
+
 class PostgresConnection:
     """A `Connection` to PostgreSQL. Raises LedgerError for whatever the database says against a statement."""
 
@@ -91,6 +95,8 @@ class PostgresConnection:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except psycopg.errors.UniqueViolation as exc:
+            raise TakenMeanwhileError(f"{self._server}: the ledger cannot be used: {first_line(exc)}") from exc
         except psycopg.Error as exc:
             raise LedgerError(f"{self._server}: the ledger cannot be used: {first_line(exc)}") from exc
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from worker.errors import LedgerError
-from worker.ledger import BASELINE_FIRST, Asked, Baseline, Entry, Finding, Intent, Known, Settle
+from worker.ledger import BASELINE_FIRST, KNOWN_SID, SID_KNOWN, Asked, Baseline, Entry, Finding, Intent, Known, Settle
 from worker.ledger.attaching import BARRIERS
-from worker.ledger.pgconnection import PostgresConnection
+from worker.ledger.pgconnection import PostgresConnection, TakenMeanwhileError
 from worker.ledger.tables import REMEMBERED_CHANNELS, Tables, oldest, settled
 from worker.ledger.transaction import guarded, milliseconds, storable
-from worker.model import Row, Settlement, State
+from worker.model import Created, Outcome, Row, State
 
 Answers = list[int | Known | Asked | None]
 
@@ -59,17 +59,27 @@ WITH given AS (
     SELECT * FROM unnest(%(number)s::bigint[], %(key)s::text[], %(state)s::text[], %(sid)s::text[], %(code)s::text[],
         %(reason)s::text[], %(http_status)s::integer[], %(attempts)s::integer[], %(request_id)s::text[])
     AS given (number, key, state, sid, code, reason, http_status, attempts, request_id)
+), judged AS (
+    SELECT given.*, sid IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM rows AS other WHERE other.sid IS NOT NULL AND lower(other.sid) = lower(given.sid))
+        OR EXISTS (SELECT 1 FROM closures WHERE lower(closures.sid) = lower(given.sid))
+        OR EXISTS (SELECT 1 FROM baselines JOIN rows AS own USING (channel_id)
+            WHERE own.id = given.number AND lower(baselines.sids) LIKE '%%"' || lower(given.sid) || '"%%')) AS known
+    FROM given
 ), done AS (
-    UPDATE rows SET state = given.state, sid = given.sid, code = given.code, reason = given.reason,
+    UPDATE rows SET state = CASE WHEN known THEN 'in_doubt' ELSE given.state END,
+        sid = CASE WHEN known THEN NULL ELSE given.sid END,
+        code = CASE WHEN known THEN %(known_code)s ELSE given.code END,
+        reason = CASE WHEN known THEN %(known_reason)s ELSE given.reason END,
         http_status = coalesce(given.http_status, rows.http_status), attempts = rows.attempts + given.attempts,
         request_id = coalesce(given.request_id, rows.request_id), settled_at = %(now)s, reconciled = 0,
         run_id = %(run)s
-    FROM given WHERE rows.id = given.number AND rows.key = given.key AND rows.state = 'started'
-    RETURNING rows.id, rows.state
+    FROM judged AS given WHERE rows.id = given.number AND rows.key = given.key AND rows.state = 'started'
+    RETURNING rows.id, rows.state, given.known
 ), dropped AS (
     DELETE FROM payloads USING done WHERE row_id = done.id AND done.state IN ('created', 'existed')
 )
-SELECT id FROM done
+SELECT id, known FROM done
 """
 _FINDINGS = """
 INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail)
@@ -93,6 +103,12 @@ class PostgresLedger(Tables):
         """Whether the session still has its lock is what each statement shows: both end together."""
 
     def write(self, group: Sequence[Entry]) -> Answers:
+        try:
+            return self._write(group)
+        except TakenMeanwhileError:  # another worker has recorded the same sid: now this one sees it
+            return self._write(group)
+
+    def _write(self, group: Sequence[Entry]) -> Answers:
         now = milliseconds()
         answers: Answers = [None] * len(group)
         try:
@@ -122,7 +138,7 @@ class PostgresLedger(Tables):
 
     def _flush(self, batch: "Batch", answers: Answers, now: int) -> None:
         if batch.settled:
-            self._settle_all(batch.settled, now)
+            self._settle_all(batch.settled, answers, now)
         if batch.findings:
             self._find_all(batch.findings)
         self._number_channels(batch.rows)
@@ -194,25 +210,31 @@ class PostgresLedger(Tables):
             if not one.baseline_first or taken.get(self._channel(one.row), 0) >= oldest(now, one.baseline_seconds)
         ]
 
-    def _settle_all(self, settlements: Sequence[tuple[int, Settlement]], now: int) -> None:
-        fields = [settled(one) for _, one in settlements]
+    def _settle_all(self, given: dict[int, Settle], answers: Answers, now: int) -> None:
+        numbers, settlements = [one.number for one in given.values()], [one.settlement for one in given.values()]
+        fields = [settled(one) for one in settlements]
         values = {
-            "number": [number for number, _ in settlements],
-            "key": [one.key for _, one in settlements],
+            "number": numbers,
+            "key": [one.key for one in settlements],
             "state": [one.state.value for one in fields],
             "sid": [one.sid for one in fields],
             "code": [one.code for one in fields],
             "reason": [one.reason for one in fields],
-            "http_status": [one.http_status for _, one in settlements],
-            "attempts": [one.attempts for _, one in settlements],
-            "request_id": [one.request_id and storable(one.request_id) for _, one in settlements],
+            "http_status": [one.http_status for one in settlements],
+            "attempts": [one.attempts for one in settlements],
+            "request_id": [one.request_id and storable(one.request_id) for one in settlements],
+            "known_code": KNOWN_SID.code,
+            "known_reason": KNOWN_SID.reason,
             "run": self._run,
             "now": now,
         }
-        done = {number for (number,) in self._connection.batch(_SETTLE, values)}
-        for number, one in settlements:
-            if number not in done:
-                raise LedgerError(f"{self.path}: row {one.key} is no longer started: something else wrote here")
+        known: dict[int, bool] = dict(self._connection.batch(_SETTLE, values))
+        for place, one in given.items():
+            if one.number not in known:
+                key = one.settlement.key
+                raise LedgerError(f"{self.path}: row {key} is no longer started: something else wrote here")
+            if known[one.number]:
+                answers[place] = SID_KNOWN
 
     def _find_all(self, findings: Sequence[Finding]) -> None:
         values = {
@@ -238,10 +260,11 @@ class Batch:
 
     def __init__(self) -> None:
         self.intents: dict[int, Intent] = {}
-        self.settled: list[tuple[int, Settlement]] = []
+        self.settled: dict[int, Settle] = {}
         self.baselines: list[Baseline] = []
         self.findings: list[Finding] = []
         self._keys: set[str] = set()
+        self._sids: set[str] = set()
         self._wanting: set[str] = set()
 
     @property
@@ -257,10 +280,13 @@ class Batch:
                 self._keys.add(row.key)
                 if baseline_first:
                     self._wanting.add(row.channel_sid)
-            case Settle(number, settlement) if (
-                settlement.key not in self._keys and not settlement.ends_doubt and (not settlement.reconciled)
+            case Settle(_, settlement) if (
+                settlement.key not in self._keys
+                and not settlement.ends_doubt
+                and not settlement.reconciled
+                and self._has_new_sid(settlement.outcome)
             ):
-                self.settled.append((number, settlement))
+                self.settled[place] = entry
                 self._keys.add(settlement.key)
             case Baseline(row) if row.channel_sid not in self._wanting:
                 self.baselines.append(entry)
@@ -269,3 +295,11 @@ class Batch:
             case _:
                 return False
         return True
+
+    def _has_new_sid(self, outcome: Outcome) -> bool:
+        """Tell whether no other outcome of the batch has this one's sid: the statement sees what was there before."""
+        if not isinstance(outcome, Created):
+            return True
+        known = len(self._sids)
+        self._sids.add(outcome.sid.casefold())
+        return len(self._sids) > known

@@ -221,6 +221,15 @@ MIGRATIONS: tuple[str, ...] = (
     -- what a run brought to which state, without reading all rows; most entries come at its end, where that is cheap
     CREATE INDEX rows_run ON rows (run_id, state);
     """,
+    """
+    -- a participant is one row's. Rows that share one were given the answer of another request: any of them may exist
+    UPDATE rows SET state = 'in_doubt', sid = NULL, code = 'known_sid', reconciled = 0, unproven = 0,
+        reason = 'several rows were recorded with the same sid, which is one row''s at most: may exist'
+    WHERE sid IS NOT NULL AND lower(sid) IN (
+        SELECT lower(sid) FROM rows WHERE sid IS NOT NULL GROUP BY lower(sid) HAVING count(*) > 1);
+    CREATE UNIQUE INDEX rows_sid ON rows (lower(sid)) WHERE sid IS NOT NULL;
+    CREATE INDEX closures_sid ON closures (lower(sid));
+    """,
 )
 
 

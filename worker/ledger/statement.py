@@ -30,6 +30,15 @@ UPDATE rows SET state = ?, sid = ?, code = ?, reason = ?, http_status = coalesce
     attempts = attempts + ?, request_id = coalesce(?, request_id), settled_at = ?, reconciled = ?, run_id = ?
 WHERE id = ? AND key = ? AND state = ?
 """
+KNOWN_SID = """
+SELECT EXISTS (SELECT 1 FROM rows WHERE sid IS NOT NULL AND lower(sid) = lower(:sid))
+    OR EXISTS (SELECT 1 FROM closures WHERE lower(sid) = lower(:sid))
+"""
+LISTED_SID = """
+SELECT EXISTS (
+    SELECT 1 FROM baselines JOIN rows USING (channel_id)
+    WHERE rows.id = :number AND lower(sids) LIKE '%"' || lower(:sid) || '"%')
+"""
 REOPEN = """
 UPDATE rows SET state = 'started', run_id = ?, code = NULL, reason = NULL, settled_at = NULL
 WHERE id = ? AND key = ? AND state = 'in_doubt'

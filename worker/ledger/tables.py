@@ -9,6 +9,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from math import inf
 from typing import NamedTuple, assert_never
 
@@ -16,6 +17,8 @@ from worker import __version__
 from worker.errors import LedgerError
 from worker.ledger import (
     BASELINE_FIRST,
+    KNOWN_SID,
+    SID_KNOWN,
     Asked,
     Baseline,
     Close,
@@ -162,7 +165,7 @@ class Tables(ABC):
                 self._reopen(number, row)
                 self._list(row, sids, now)
             case Settle(number, settlement):
-                self._settle(number, settlement, now)
+                return self._settle(number, settlement, now)
             case Finding():
                 self._find(entry)
             case Fenced(inner):  # who is alone needs no fence
@@ -267,7 +270,22 @@ class Tables(ABC):
             number = self._channels[name] = int(found[0])
         return number
 
-    def _settle(self, number: int, settlement: Settlement, now: int) -> None:
+    def _is_known(self, number: int, settlement: Settlement, sid: str) -> bool:
+        """Tell whether a sid cannot be this row's. Raises LedgerError when a person says it is, but it is another's."""
+        by_person = settlement.ends_doubt and not settlement.reconciled
+        execute = self._connection.execute
+        if execute(statement.KNOWN_SID, {"sid": sid}).fetchone()[0]:
+            if by_person:
+                raise LedgerError(f"{self.path}: row {settlement.key}: {sid} is another row's participant")
+            return True
+        return not by_person and bool(execute(statement.LISTED_SID, {"number": number, "sid": sid}).fetchone()[0])
+
+    def _settle(self, number: int, settlement: Settlement, now: int) -> Asked | None:
+        known = isinstance(settlement.outcome, Created) and self._is_known(number, settlement, settlement.outcome.sid)
+        if known:
+            if settlement.ends_doubt:
+                return SID_KNOWN
+            settlement = replace(settlement, outcome=KNOWN_SID, reconciled=False)
         state, sid, code, reason = settled(settlement)
         before = State.IN_DOUBT if settlement.ends_doubt else State.STARTED
         if settlement.reconciled:  # before the row is this run's: the baseline is that of the run that sent it
@@ -298,6 +316,7 @@ class Tables(ABC):
             self._connection.execute("DELETE FROM looks WHERE row_id = ?", (number,))
         if state in {State.CREATED, State.EXISTED}:
             self._connection.execute("DELETE FROM payloads WHERE row_id = ?", (number,))
+        return SID_KNOWN if known else None
 
     def _find(self, finding: Finding) -> None:
         self._connection.execute(
