@@ -74,8 +74,8 @@ class FakeService:
         departure.left()
         self.left_at.append(anyio.current_time())
         self.order.append(row)
-        self.in_flight[row.channel_sid] += 1
-        self.most_in_channel = max(self.most_in_channel, self.in_flight[row.channel_sid])
+        self.in_flight[row.channel] += 1
+        self.most_in_channel = max(self.most_in_channel, self.in_flight[row.channel])
         self.most_at_once = max(self.most_at_once, self.in_flight.total())
         self.arrived.set()
         try:
@@ -87,7 +87,7 @@ class FakeService:
             if self.hold is not None:
                 await self.hold.wait()
         finally:
-            self.in_flight[row.channel_sid] -= 1
+            self.in_flight[row.channel] -= 1
         return answer
 
     async def list(self, interaction_sid: str, channel_sid: str, departure: LaneDeparture) -> Listing | Unlisted:

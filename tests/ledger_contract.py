@@ -588,6 +588,21 @@ class LedgerContract:
         assert len(known) == 3
         assert desk.ledger.surroundings(number) == Surroundings(known, None, 1)
 
+    def test_a_channel_is_one_however_its_sids_are_written(self, desk: Desk, place: Place) -> None:
+        """It has one baseline, is held as one, and keeps the spelling that came first."""
+        first, second = desk.row(1, 7), desk.row(2, 7)
+        second = second._replace(
+            channel_sid=second.channel_sid.upper(), interaction_sid=f"KD{second.interaction_sid[2:].upper()}"
+        )
+        other = desk.row(3, 7)._replace(channel_sid=second.channel_sid, interaction_sid=sid("KD", "other"))
+        desk.ledger.write([Baseline(second, (sid("UT", 9),))])
+        assert isinstance(desk.ledger.write([Intent(first, baseline_first=True)])[0], int)
+        number = desk.doubt(second)
+        desk.bring(other, Created(sid("UT", 3)))
+        assert desk.ledger.surroundings(number) == Surroundings(frozenset({sid("UT", 3)}), frozenset({sid("UT", 9)}), 2)
+        assert desk.ledger.channels_in_doubt() == {first.channel_sid: {first.key, second.key}}
+        assert {found["channel_sid"] for found in place.rows()} == {second.channel_sid}
+
     def test_every_row_of_a_channel_that_may_exist_is_unresolved(self, desk: Desk, place: Place) -> None:
         """Started and in doubt count, the row itself and those under another interaction too; all else is resolved."""
         number = desk.doubt(desk.row(1, 7))

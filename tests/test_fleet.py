@@ -150,8 +150,9 @@ def test_one_enqueue_at_a_time(place: Server) -> None:
 
 
 def test_rows_of_a_channel_are_in_one_partition() -> None:
-    """Whatever process asks."""
+    """Whatever process asks, and however the sid is written."""
     assert [partition_of(sid("UO", number)) for number in range(4)] == [102, 99, 131, 14]
+    assert [partition_of(sid("UO", number).upper()) for number in range(4)] == [102, 99, 131, 14]
 
 
 # ---- fences ---------------------------------------------------------------------------------------------------------

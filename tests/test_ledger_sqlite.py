@@ -891,6 +891,26 @@ def test_rows_that_an_earlier_version_gave_one_sid_are_in_doubt(place: SqlitePla
     assert [(state, name) for state, name, _ in found.values() if name] == [("created", mine)]
 
 
+@pytest.mark.parametrize("version", range(2, 9))
+def test_a_channel_that_an_earlier_version_kept_twice_is_one(place: SqlitePlace, version: int) -> None:
+    """Written in two cases it had two lines and two baselines, and each saw the creates of its own rows only."""
+    rows = earlier_version(place.path, version)
+    [name, interaction] = [rows[0]["channel_sid"], rows[0]["interaction_sid"]]
+    with closing(sqlite3.connect(place.path)) as connection, connection:
+        insert = "INSERT INTO channels (id, channel_sid, interaction_sid) VALUES (?, ?, ?)"
+        connection.execute(insert, (99, f"UO{name[2:].upper()}", interaction))
+        connection.execute("UPDATE rows SET channel_id = 99 WHERE key = ?", (rows[1]["key"],))
+        [first] = connection.execute("SELECT channel_id FROM rows WHERE key = ?", (rows[0]["key"],)).fetchone()
+        for number in (first, 99):
+            connection.execute("INSERT INTO baselines VALUES (?, 1, 1, '[]')", (number,))
+    place.open().close()
+    found = {one["key"]: one["channel_sid"] for one in place.rows()}
+    assert found == {one["key"]: name if one is rows[1] else one["channel_sid"] for one in rows}
+    with closing(sqlite3.connect(place.path)) as connection:
+        assert connection.execute("SELECT count(*) FROM baselines").fetchone() == (0,)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
 @pytest.mark.parametrize("way", [open_readonly, View, partial(Survey, names={})], ids=["looking", "view", "survey"])
 def test_an_older_ledger_is_not_looked_at(place: SqlitePlace, way: Callable[[Path], object]) -> None:
     """Who only looks may not change it, and hears at once what brings it up to date; the file stays as it is."""

@@ -164,6 +164,26 @@ async def test_one_row_of_a_channel_is_in_flight_at_a_time_in_file_order(bench: 
     assert lines == sorted(lines)
 
 
+def shouted(wanted: Row) -> Row:
+    """Return a row whose sids are written in capital letters."""
+    upper = {name: getattr(wanted, name).upper() for name in ("interaction_sid", "channel_sid")}
+    return wanted._replace(**upper)
+
+
+async def test_a_channel_in_two_cases_has_one_row_in_flight_and_is_held_as_one(bench: Bench) -> None:
+    """What holds for a channel holds however a row writes it, in this run and the next; it is sent as written."""
+    rows = [row(number, 1) if number % 2 else shouted(row(number, 1)) for number in range(8)]
+    bench.service.seconds = 0.001
+    bench.service.respond = lambda wanted, _attempt: LOST if wanted.key == rows[5].key else created(wanted)
+    tally = await bench.run(rows, concurrency=8)
+    assert bench.service.most_in_channel == 1
+    assert [one.channel_sid for one in bench.service.order] == [one.channel_sid for one in rows[:6]]
+    assert (tally.created, tally.in_doubt, tally.not_sent) == (5, 1, 2)
+    tally = await bench.run(rows)
+    assert (tally.already_done, tally.in_doubt, tally.not_sent, tally.requests) == (5, 1, 2, 0)
+    assert bench.adds_up()
+
+
 async def test_no_request_leaves_without_a_durable_intent(bench: Bench) -> None:
     """Whenever a row reaches the service, another look at the ledger's file finds its intent."""
     seen: list[str] = []

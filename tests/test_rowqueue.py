@@ -56,6 +56,17 @@ async def test_rows_of_different_channels_come_out_as_they_were_put() -> None:
 
 
 @virtual_time
+async def test_a_channel_is_one_however_its_sid_is_written() -> None:
+    """Its rows come out one at a time and as they were written."""
+    one, two = row("UOabc", 1), row("UOABC", 2)
+    queue = await filled(one, two, row("UOd", 3))
+    assert [await queue.take(), await queue.take()] == [one, row("UOd", 3)]
+    assert queue.empty()
+    queue.release(one.channel)
+    assert await queue.take() == two
+
+
+@virtual_time
 async def test_rows_of_a_claimed_channel_wait_and_others_go_ahead() -> None:
     """The second row of a channel waits for the release of the first; a later row of another channel does not."""
     queue = await filled(row("a", 1), row("a", 2), row("a", 3), row("b", 4))

@@ -117,7 +117,7 @@ class Doubts:
 
     def close_channel(self, row: Row) -> None:
         """Send nothing more to a channel in this run: it has a participant of ours whose sid nobody knows."""
-        self.held.setdefault(row.channel_sid, set())
+        self.held.setdefault(row.channel, set())
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Doubts:
 
     def _hold(self, row: Row, doubt: Doubt) -> None:
         """Leave a row in doubt, and send nothing more to its channel."""
-        self.held.setdefault(row.channel_sid, set()).add(row.key)
+        self.held.setdefault(row.channel, set()).add(row.key)
         if not doubt.counted:
             self._tally.remain_in_doubt(1)
             return

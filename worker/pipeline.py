@@ -237,7 +237,7 @@ class Pipeline:
             finally:
                 self._earlier += aside and row.number > 0
                 if not aside:
-                    self._queue.release(row.channel_sid)
+                    self._queue.release(row.channel)
 
     async def _handle(self, row: Row) -> bool:
         """Bring a row as far as it goes now; True when it was set aside, and its channel with it."""
@@ -246,7 +246,7 @@ class Pipeline:
         await self._submitter.until_open()
         if not self._may_begin(row):
             return False
-        closed = self._parked.get(row.channel_sid.casefold())
+        closed = self._parked.get(row.channel)
         if closed is not None and closed.closes_to_non_chat and is_chat(row):
             closed = None
         number = await self._begin(row, parked=closed is not None)
@@ -261,7 +261,7 @@ class Pipeline:
     def _may_begin(self, row: Row) -> bool:
         if self._sent == self._limit and not self._stop.ending.is_set():
             self._stop.end(Cause(Exit.STOPPED, f"stopped after {self._limit:,} rows, as --limit says"))
-        in_doubt = self._doubts.held.get(row.channel_sid)
+        in_doubt = self._doubts.held.get(row.channel)
         if not self._stop.ending.is_set() and in_doubt is None:
             return True
         if not row.number:
@@ -318,7 +318,7 @@ class Pipeline:
                 self._forbidden.clear()
                 self._may_create = True
             case Rejected(closes_channel=True) | Rejected(closes_to_non_chat=True):
-                self._parked[row.channel_sid.casefold()] = outcome
+                self._parked[row.channel] = outcome
             case Failed(forbidden=True):
                 self._heed_forbidden(row, outcome)
             case Failed(stranger=stranger) | InDoubt(stranger=stranger):
@@ -337,7 +337,7 @@ class Pipeline:
         """  # noqa: D205 - one thought
         if row.number:
             return
-        self._forbidden.add(row.channel_sid.casefold())
+        self._forbidden.add(row.channel)
         if len(self._forbidden) >= (FORBIDDEN_LATER if self._may_create else FORBIDDEN_CHANNELS):
             where = f"in {len(self._forbidden)} channels"
             self._drain(Cause(Exit.HALTED, f"halted: {outcome.reason} ({outcome.code}) {where}"))

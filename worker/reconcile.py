@@ -265,7 +265,7 @@ class Reconciler:
 
     def _heed_refused(self, row: Row, listing: Unlisted) -> None:
         """Conclude from several channels on end that lists are refused; one channel says nothing about others."""
-        self._refusing.add(row.channel_sid.casefold())
+        self._refusing.add(row.channel)
         if len(self._refusing) < REFUSING_CHANNELS:
             return
         self._try_again_at = anyio.current_time() + REFUSED_SECONDS

@@ -46,7 +46,7 @@ class RowQueue(asyncio.Queue[Row | None]):
             self._queue.appendleft(None)
             return
         self._inside += 1
-        channel = item.channel_sid
+        channel = item.channel
         if channel not in self._held:
             self._held[channel] = False
             self._queue.append(item)
@@ -62,7 +62,7 @@ class RowQueue(asyncio.Queue[Row | None]):
         if item is not None:
             self._inside -= 1
             self._in_hand += 1
-            self._held[item.channel_sid] = True
+            self._held[item.channel] = True
         return item
 
     def __repr__(self) -> str:
@@ -115,22 +115,22 @@ class RowQueue(asyncio.Queue[Row | None]):
             super().put_nowait(None)  # pass the message on, to all who wait and all who are still to come
         return item
 
-    def release(self, channel_sid: str) -> None:
+    def release(self, channel: str) -> None:
         """Give a channel back after its row: the next row of its line becomes ready, or the channel is free.
 
-        Raise ValueError if nobody holds the channel.
+        channel: as `Row.channel`. Raise ValueError if nobody holds the channel.
         """
-        if not self._held.get(channel_sid):
-            raise ValueError(f"channel {channel_sid} was released, but nobody holds it")
-        del self._held[channel_sid]
+        if not self._held.get(channel):
+            raise ValueError(f"channel {channel} was released, but nobody holds it")
+        del self._held[channel]
         self._in_hand -= 1
-        line = self._lines.get(channel_sid)
+        line = self._lines.get(channel)
         if line is None:
             self._end_if_done()
             return
         row = line.popleft()
         if not line:
-            del self._lines[channel_sid]
+            del self._lines[channel]
         self._waiting -= 1
         self._readmit(row)
 
@@ -139,19 +139,19 @@ class RowQueue(asyncio.Queue[Row | None]):
 
         This may exceed the bound, by one row for each taker. Raise ValueError if nobody holds the channel.
         """
-        if not self._held.get(row.channel_sid):
-            raise ValueError(f"a row of channel {row.channel_sid} was set aside, but nobody holds it")
-        self._held[row.channel_sid] = False
-        self._aside.add(row.channel_sid)
+        if not self._held.get(row.channel):
+            raise ValueError(f"a row of channel {row.channel} was set aside, but nobody holds it")
+        self._held[row.channel] = False
+        self._aside.add(row.channel)
         self._inside += 1
         self._in_hand -= 1
 
     def resume(self, row: Row) -> None:
         """Make a row that was set aside ready to be taken. Raise ValueError if none of its channel was."""
-        if row.channel_sid not in self._aside:
-            raise ValueError(f"a row of channel {row.channel_sid} was resumed, but none was set aside")
-        self._aside.remove(row.channel_sid)
-        del self._held[row.channel_sid]
+        if row.channel not in self._aside:
+            raise ValueError(f"a row of channel {row.channel} was resumed, but none was set aside")
+        self._aside.remove(row.channel)
+        del self._held[row.channel]
         self._readmit(row)
 
     def _readmit(self, row: Row) -> None:

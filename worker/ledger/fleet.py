@@ -13,7 +13,7 @@ from worker.ledger import FENCED, SID_KNOWN, Entry, Fence, Fenced, Known, Settle
 from worker.ledger.connection import read
 from worker.ledger.pgledger import Answers, PostgresLedger
 from worker.ledger.transaction import guarded, milliseconds
-from worker.model import Failed, InDoubt, Row, Settlement, State
+from worker.model import Failed, InDoubt, Row, Settlement, State, comparable
 
 _VALID = """
 SELECT id, attempts FROM procrastinate_jobs JOIN unnest(%(jobs)s::bigint[], %(times)s::integer[]) AS fence (job, taken)
@@ -35,13 +35,13 @@ _DOUBTS = """
 SELECT key, fingerprint, source_id, line, interaction_sid, channel_sid, type, request, record, rows.id, mark
 FROM rows JOIN payloads ON payloads.row_id = rows.id JOIN channels ON channels.id = channel_id
 WHERE state = 'in_doubt' AND state NOT IN ('created', 'existed') AND rows.id > ?
-    AND channel_sid IN (SELECT channel_sid FROM queued WHERE chunk_id = ?)
+    AND lower(channel_sid) IN (SELECT lower(channel_sid) FROM queued WHERE chunk_id = ?)
 ORDER BY rows.id LIMIT ?
 """
 _HELD = """
 SELECT channel_sid, key FROM rows JOIN channels ON channels.id = channel_id
 WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed')
-    AND channel_sid IN (SELECT channel_sid FROM queued WHERE chunk_id = ?)
+    AND lower(channel_sid) IN (SELECT lower(channel_sid) FROM queued WHERE chunk_id = ?)
 """
 
 
@@ -119,7 +119,7 @@ class FleetLedger(PostgresLedger):
         found: dict[str, set[str]] = {}
         with guarded(self._connection, self.path):
             for channel, key in self._connection.execute(_HELD, (chunk,)).fetchall():
-                found.setdefault(channel, set()).add(key)
+                found.setdefault(comparable(channel), set()).add(key)
         return found
 
 

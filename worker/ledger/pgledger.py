@@ -7,22 +7,22 @@ from worker.errors import LedgerError
 from worker.ledger import BASELINE_FIRST, KNOWN_SID, SID_KNOWN, Asked, Baseline, Entry, Finding, Intent, Known, Settle
 from worker.ledger.attaching import BARRIERS
 from worker.ledger.pgconnection import PostgresConnection, TakenMeanwhileError
-from worker.ledger.tables import REMEMBERED_CHANNELS, Tables, oldest, settled
+from worker.ledger.tables import REMEMBERED_CHANNELS, Tables, channel_name, oldest, settled
 from worker.ledger.transaction import guarded, milliseconds, storable
-from worker.model import Created, Outcome, Row, State
+from worker.model import Created, Outcome, Row, State, comparable
 
 Answers = list[int | Known | Asked | None]
 
 _CHANNELS = """
 INSERT INTO channels (channel_sid, interaction_sid)
 SELECT * FROM unnest(%(channels)s::text[], %(interactions)s::text[])
-ON CONFLICT (channel_sid, interaction_sid) DO NOTHING
+ON CONFLICT (lower(channel_sid), lower(interaction_sid)) DO NOTHING
 RETURNING id, channel_sid, interaction_sid
 """
 _FOUND_CHANNELS = """
-SELECT id, channel_sid, interaction_sid FROM channels
-    JOIN unnest(%(channels)s::text[], %(interactions)s::text[]) AS given (channel_sid, interaction_sid)
-    USING (channel_sid, interaction_sid)
+SELECT id, channels.channel_sid, channels.interaction_sid FROM channels
+    JOIN unnest(%(channels)s::text[], %(interactions)s::text[]) AS given (channel, interaction)
+    ON lower(channel_sid) = lower(channel) AND lower(interaction_sid) = lower(interaction)
 """
 _INTENTS = f"""
 WITH given AS (
@@ -149,7 +149,8 @@ class PostgresLedger(Tables):
 
     def _number_channels(self, rows: Sequence[Row]) -> None:
         """Have the numbers of the rows' channels at hand."""
-        names = list({(row.channel_sid, row.interaction_sid) for row in rows} - self._channels.keys())
+        written = {channel_name(row): (row.channel_sid, row.interaction_sid) for row in rows}
+        names = [written[name] for name in written.keys() - self._channels.keys()]
         if not names:
             return
         if len(self._channels) >= REMEMBERED_CHANNELS:
@@ -158,7 +159,7 @@ class PostgresLedger(Tables):
         found = self._connection.batch(_CHANNELS, values)
         if len(found) < len(names):
             found = self._connection.batch(_FOUND_CHANNELS, values)
-        self._channels.update({(channel, interaction): number for number, channel, interaction in found})
+        self._channels.update({(comparable(one), comparable(other)): number for number, one, other in found})
 
     def _intend_all(self, intents: dict[int, Intent], answers: Answers, now: int) -> None:
         ready = self._with_baselines(intents, now)
@@ -279,7 +280,7 @@ class Batch:
                 self.intents[place] = entry
                 self._keys.add(row.key)
                 if baseline_first:
-                    self._wanting.add(row.channel_sid)
+                    self._wanting.add(row.channel)
             case Settle(_, settlement) if (
                 settlement.key not in self._keys
                 and not settlement.ends_doubt
@@ -288,7 +289,7 @@ class Batch:
             ):
                 self.settled[place] = entry
                 self._keys.add(settlement.key)
-            case Baseline(row) if row.channel_sid not in self._wanting:
+            case Baseline(row) if row.channel not in self._wanting:
                 self.baselines.append(entry)
             case Finding():
                 self.findings.append(entry)

@@ -219,6 +219,16 @@ MIGRATIONS: tuple[str, ...] = (
         SELECT lower(sid) FROM rows WHERE sid IS NOT NULL GROUP BY lower(sid) HAVING count(*) > 1);
     CREATE UNIQUE INDEX rows_sid ON rows (lower(sid)) WHERE sid IS NOT NULL;
     CREATE INDEX closures_sid ON closures (lower(sid));
+
+    -- a channel is one, however its sids are written. Where two lines were one, neither baseline saw all creates
+    CREATE TEMP TABLE doubled ON COMMIT DROP AS SELECT id, kept FROM (
+        SELECT id, min(id) OVER (PARTITION BY lower(channel_sid), lower(interaction_sid)) AS kept FROM channels
+    ) AS numbered WHERE id <> kept;
+    UPDATE rows SET channel_id = kept FROM doubled WHERE doubled.id = channel_id;
+    DELETE FROM baselines WHERE channel_id IN (SELECT id FROM doubled UNION SELECT kept FROM doubled);
+    DELETE FROM channels WHERE id IN (SELECT id FROM doubled);
+    ALTER TABLE channels DROP CONSTRAINT channels_channel_sid_interaction_sid_key;
+    CREATE UNIQUE INDEX channels_sids ON channels (lower(channel_sid), lower(interaction_sid));
     """,
 )
 

@@ -19,7 +19,7 @@ from worker.ledger import Fence
 from worker.ledger.connection import read
 from worker.ledger.pgconnection import PostgresConnection, connect
 from worker.ledger.transaction import guarded
-from worker.model import Row
+from worker.model import Row, comparable
 from worker.place import Server
 
 PARTITIONS = 256
@@ -214,8 +214,8 @@ class Filling:
 
 
 def partition_of(channel_sid: str) -> int:
-    """Return the partition of a channel."""
-    return zlib.crc32(channel_sid.encode()) % PARTITIONS
+    """Return the partition of a channel, the same one however its sid is written."""
+    return zlib.crc32(comparable(channel_sid).encode()) % PARTITIONS
 
 
 class Desk:

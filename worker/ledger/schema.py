@@ -229,6 +229,25 @@ MIGRATIONS: tuple[str, ...] = (
         SELECT lower(sid) FROM rows WHERE sid IS NOT NULL GROUP BY lower(sid) HAVING count(*) > 1);
     CREATE UNIQUE INDEX rows_sid ON rows (lower(sid)) WHERE sid IS NOT NULL;
     CREATE INDEX closures_sid ON closures (lower(sid));
+
+    -- a channel is one, however its sids are written. Where two lines were one, neither baseline saw all creates
+    CREATE TEMP TABLE doubled AS SELECT id, kept FROM (
+        SELECT id, min(id) OVER (PARTITION BY lower(channel_sid), lower(interaction_sid)) AS kept FROM channels
+    ) WHERE id <> kept;
+    UPDATE rows SET channel_id = (SELECT kept FROM doubled WHERE doubled.id = channel_id)
+    WHERE channel_id IN (SELECT id FROM doubled);
+    DELETE FROM baselines WHERE channel_id IN (SELECT id FROM doubled UNION SELECT kept FROM doubled);
+    CREATE TABLE channels_once (
+        id INTEGER PRIMARY KEY,
+        channel_sid TEXT NOT NULL,
+        interaction_sid TEXT NOT NULL
+    );
+    INSERT INTO channels_once SELECT id, channel_sid, interaction_sid FROM channels
+    WHERE id NOT IN (SELECT id FROM doubled);
+    DROP TABLE channels;
+    ALTER TABLE channels_once RENAME TO channels;
+    CREATE UNIQUE INDEX channels_sids ON channels (lower(channel_sid), lower(interaction_sid));
+    DROP TABLE doubled;
     """,
 )
 

@@ -65,8 +65,8 @@ WHERE state IN ({states}) AND state NOT IN ('created', 'existed') AND run_id < ?
 ORDER BY rows.id LIMIT ?
 """
 SAME_CHANNEL = """
-channel_id IN (SELECT id FROM channels WHERE channel_sid = (
-    SELECT channel_sid FROM channels JOIN rows ON channels.id = rows.channel_id WHERE rows.id = ?))
+channel_id IN (SELECT id FROM channels WHERE lower(channel_sid) = (
+    SELECT lower(channel_sid) FROM channels JOIN rows ON channels.id = rows.channel_id WHERE rows.id = ?))
 """
 KNOWN_SIDS = f"""
 SELECT sid FROM rows WHERE sid IS NOT NULL AND {SAME_CHANNEL}

@@ -46,7 +46,7 @@ from worker.ledger.connection import Connection, read
 from worker.ledger.transaction import guarded, milliseconds, storable
 from worker.ledger.undoing import close, free
 from worker.ledger.waiving import waive
-from worker.model import Created, Row, Settlement, State, state_of
+from worker.model import Created, Row, Settlement, State, comparable, state_of
 from worker.place import Place
 
 REMEMBERED_CHANNELS = 10_000
@@ -72,6 +72,11 @@ def settled(settlement: Settlement) -> Settled:
 def oldest(now: int, seconds: float) -> int:
     """Return from when on a baseline is fresh, in milliseconds; one that does not hold any more is from 0."""
     return max(1, now - round(1000 * seconds)) if seconds < inf else 1
+
+
+def channel_name(row: Row) -> tuple[str, str]:
+    """Return what a row's channel is remembered by."""
+    return row.channel, comparable(row.interaction_sid)
 
 
 class Tables(ABC):
@@ -257,14 +262,15 @@ class Tables(ABC):
         return [Row._make((*one[:8], read(one[8]), *one[9:])) for one in found]
 
     def _channel(self, row: Row) -> int:
-        name = (row.channel_sid, row.interaction_sid)
+        name = channel_name(row)
         number = self._channels.get(name)
         if number is None:
-            where = "channel_sid = ? AND interaction_sid = ?"
-            found = self._connection.execute(f"SELECT id FROM channels WHERE {where}", name).fetchone()
+            written = (row.channel_sid, row.interaction_sid)
+            where = "lower(channel_sid) = lower(?) AND lower(interaction_sid) = lower(?)"
+            found = self._connection.execute(f"SELECT id FROM channels WHERE {where}", written).fetchone()
             if found is None:
                 insert = "INSERT INTO channels (channel_sid, interaction_sid) VALUES (?, ?) RETURNING id"
-                found = self._connection.execute(insert, name).fetchone()
+                found = self._connection.execute(insert, written).fetchone()
             if len(self._channels) >= REMEMBERED_CHANNELS:
                 self._channels.clear()
             number = self._channels[name] = int(found[0])
@@ -357,7 +363,7 @@ class Tables(ABC):
         found: dict[str, set[str]] = {}
         with guarded(self._connection, self.path):
             for channel, key in self._connection.execute(query):
-                found.setdefault(channel, set()).add(key)
+                found.setdefault(comparable(channel), set()).add(key)
         return found
 
     @abstractmethod

@@ -26,6 +26,7 @@ from worker.model.row import (
     Settlement,
     Unlisted,
     Verdict,
+    comparable,
     state_of,
 )
 from worker.model.run import BUCKETS, Cause, Change, Tally
@@ -63,5 +64,6 @@ __all__ = [
     "Tally",
     "Unlisted",
     "Verdict",
+    "comparable",
     "state_of",
 ]

@@ -85,9 +85,19 @@ class Row(NamedTuple):
     mark: int = 0
 
     @property
+    def channel(self) -> str:
+        """Its channel in the form in which channels are compared."""
+        return comparable(self.channel_sid)
+
+    @property
     def path(self) -> str:
         """Where its create is posted to [card]."""
         return f"/v1/Interactions/{self.interaction_sid}/Channels/{self.channel_sid}/Participants"
+
+
+def comparable(sid: str) -> str:
+    """Return a sid as sids are compared: the case of their digits does not matter."""
+    return sid[:2] + sid[2:].lower()
 
 
 class Misfit(NamedTuple):
