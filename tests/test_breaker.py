@@ -49,6 +49,24 @@ def test_one_request_at_a_time_tries_and_the_waits_grow() -> None:
     assert waits[-1] == LONGEST_PROBE_SECONDS
 
 
+def test_while_something_else_is_answered_it_tries_every_second() -> None:
+    """Forty rows that always fail are passed in as many seconds; nothing is tried sooner than it was due."""
+    breaker, now = opened(), 0.0
+    for _ in range(6):
+        now = breaker.next_probe
+        assert breaker.try_probe(now)
+        breaker.fail(now, "status 500", unreachable=False)
+    for _ in range(6):
+        breaker.hasten(now + 0.5)
+        now = breaker.next_probe
+        assert breaker.try_probe(now)
+        breaker.fail(now, "status 500", unreachable=False)
+        assert breaker.next_probe == now + 1
+    breaker.succeed(now)
+    breaker.hasten(now)
+    assert not breaker.is_open
+
+
 def test_what_was_under_way_when_it_opened_puts_nothing_off() -> None:
     """Sixteen requests fail together: that is one outage, not twelve failed probes."""
     breaker = opened()

@@ -8,6 +8,7 @@ import pytest
 from tests.fakes import LOST, LOST_BEFORE, LOST_LATE, FakeService, always_created, created, error
 from tests.samples_of import row, sid
 from tests.test_pipeline import Bench
+from worker import breaker
 from worker.config import Doubt as DoubtSettings
 from worker.ledger.view import COLUMNS, View
 from worker.model import Answer, Cause, Exit, Listed, Reply, Row, State, Unlisted
@@ -260,6 +261,21 @@ async def test_an_answer_with_a_sid_that_is_known_is_another_requests(bench: Ben
         there.key: (sid("UT", there.key), 1),
     }
     assert bench.service.made == {first_row.key: 1, again.key: 1, there.key: 1}
+    assert bench.adds_up()
+
+
+async def test_rows_that_always_fail_are_no_outage_while_lists_are_answered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty of them at the top of the file: one is tried after the other, and then the rest is sent."""
+    monkeypatch.setattr(breaker, "FIRST_PROBE_SECONDS", 0.01)
+    bench.outage_seconds = 20
+    bench.doubt = DoubtSettings(settle_seconds=0.05)
+    bad = {row(number).key for number in range(40)}
+    bench.service.respond = lambda wanted, _: error(500, 20500) if wanted.key in bad else created(wanted)
+    tally = await bench.run([row(number) for number in range(60)], cut=anyio.move_on_after(30))
+    assert (tally.created, tally.failed, tally.in_doubt) == (20, 40, 0)
+    assert bench.stop.causes == []
     assert bench.adds_up()
 
 

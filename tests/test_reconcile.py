@@ -220,9 +220,24 @@ async def test_a_list_that_cannot_be_had_leaves_the_doubt() -> None:
     found, times = await bench.conclude(Doubt(1, 0.0), wanted(), around())
     assert found == Undecided("its channel cannot be listed: status 500")
     assert len(times) == 2
-    assert bench.service.lists.total() == 6
+    assert bench.service.lists.total() == 4, "three tries, and later one: its list has used them up"
     assert bench.refused == []
     assert bench.reconciler.resolves
+
+
+@virtual_time
+async def test_a_channel_whose_list_fails_is_not_asked_again_and_again_for_every_row() -> None:
+    """Once for each row, until it is answered; other channels have all their tries."""
+    bench = Bench()
+    bench.service.list_answer = Unlisted("status 500", failed=True)
+    for _ in range(4):
+        assert await bench.reconciler.baseline(row(1)) is None
+    assert bench.service.lists.total() == 3 + 3
+    bench.service.list_answer = None
+    assert await bench.reconciler.baseline(row(1)) == ()
+    bench.service.list_answer = Unlisted("status 500", failed=True)
+    assert await bench.reconciler.baseline(row(1)) is None
+    assert bench.service.lists.total() == 3 + 3 + 1 + 3
 
 
 @pytest.mark.parametrize("answer", [Unlisted("status 403", refused=True)])

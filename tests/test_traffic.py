@@ -699,6 +699,42 @@ async def test_when_nothing_can_be_reached_lists_wait_for_the_service() -> None:
     assert traffic.breaker.is_open
 
 
+@virtual_time
+async def test_failing_lists_of_one_channel_are_no_outage_of_lists() -> None:
+    """However many; those of a second one count, and a list that is answered makes them one channel's again."""
+    traffic = traffic_of(outage_seconds=3600)
+
+    def fail(*channels: str) -> bool:
+        for channel in channels:
+            traffic.lists.fail("status 500", unreachable=False, channel=channel)
+        return lists_down(traffic)
+
+    assert not fail(*["a"] * 50)
+    traffic.lists.answered()
+    assert not fail(*["b"] * 50)
+    assert not fail("c", "b", "c", "b")
+    assert fail("c")
+
+
+@virtual_time
+async def test_lists_that_are_answered_while_creates_fail_make_them_be_tried_more_often() -> None:
+    """The service is there, so it may be the rows: the next ones are tried, and one that succeeds ends the outage."""
+    traffic = traffic_of(outage_seconds=3600)
+    await break_down(traffic)
+    for _ in range(8):
+        permit = await traffic.creates.acquire()
+        traffic.creates.depart(permit)
+        traffic.creates.give_back(permit)
+        traffic.creates.fail("status 500", unreachable=False)
+    assert traffic.breaker.next_probe - traffic.clock() > 30
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(traffic.creates.acquire)
+        await anyio.sleep(1)
+        traffic.lists.answered()
+        began = traffic.clock()
+    assert traffic.clock() - began == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize("creates_down", [False, True])
 @virtual_time
 async def test_lists_at_500_for_ever_end_the_run(creates_down: bool) -> None:

@@ -65,6 +65,13 @@ class Breaker:
         """Give the right to try back: the request did not leave after all."""
         self._probing = False
 
+    def hasten(self, now: float) -> None:
+        """Try every second from now on: something else of the service is answered, so it is not down as a whole."""
+        if self._opened_at is None:
+            return
+        self._probes = 0
+        self._next_probe = min(self._next_probe, now + FIRST_PROBE_SECONDS)
+
     def fail(self, now: float, reason: str, *, unreachable: bool) -> bool:
         """Take note of a failure; tell whether it opened the breaker. unreachable: no connection was made at all."""
         self.reason = reason

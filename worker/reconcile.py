@@ -170,6 +170,7 @@ class Reconciler:
         self._on_refused = on_refused
         self._refused = ""
         self._refusing: set[str] = set()
+        self._failing: set[str] = set()
         self._try_again_at = 0.0
 
     @property
@@ -233,12 +234,16 @@ class Reconciler:
             if isinstance(listing, Listing):
                 self._refusing.clear()
                 self._refused = ""
+                self._failing.discard(row.channel)
                 return listing
             if listing.refused:
                 self._heed_refused(row, listing)
             if listing.refused or listing.missing:  # asking again would get the same answer for this channel
                 return listing
+            if row.channel in self._failing and not listing.throttled and not self._traffic.awaits_service:
+                break  # it used up its attempts before, for another row
             if not await patience.wait(throttled=listing.throttled, after_seconds=listing.retry_after_seconds):
+                self._failing.add(row.channel)
                 break
         return listing
 
@@ -256,7 +261,7 @@ class Reconciler:
             elif listing.throttled and permit is not None:
                 lane.refuse(permit, Refusal(listing.code, listing.retry_after_seconds))
             elif listing.failed:
-                lane.fail(listing.reason, unreachable=listing.unreachable)
+                lane.fail(listing.reason, unreachable=listing.unreachable, channel=row.channel)
             else:
                 lane.answered()
         finally:

@@ -44,6 +44,7 @@ class Gate:
         self.in_flight = 0
         self._outage_seconds = outage_seconds
         self._failing: Breaker | None = None
+        self._failing_channels: set[str] = set()  # the first two whose lists failed since a list was answered
         self._refusals: tuple[float, float, str] | None = None  # of lists: active clock of the first, clock of the last
         self.draining = draining
         self.waiting: set[anyio.CancelScope] = set()
@@ -205,16 +206,28 @@ class Gate:
         self._failing = None
         self._succeed(self.breaker, "the service is back")
 
-    def lists_failed(self, reason: str, *, unreachable: bool) -> None:
-        """Take note that a list failed; when nothing can be reached, that is the service's outage, not theirs."""
+    def lists_failed(self, reason: str, *, unreachable: bool, channel: str = "") -> None:
+        """Take note that a list failed, of one channel or of none in particular.
+
+        When nothing can be reached, that is the service's outage, not theirs. One channel says nothing about others.
+        """
         service = self.breaker
+        if channel and len(self._failing_channels) < 2:  # noqa: PLR2004 - two are several
+            self._failing_channels.add(channel)
+        if len(self._failing_channels) == 1 and not unreachable and not self.list_breaker.is_open:
+            self._failing = None
+            return
         if self.list_breaker.is_open or not (service.is_open and service.unreachable):
             self._fail(self.list_breaker, "lists are down", "they are back", reason, unreachable=unreachable)
 
     def lists_answered(self) -> None:
-        """Take note that lists are answered, and with no 429."""
+        """Take note that lists are answered, and with no 429: whatever else is down, not the whole service is."""
         self._refusals = None
         self._failing = None
+        self._failing_channels.clear()
+        if self.breaker.is_open:
+            self.breaker.hasten(self.clock())
+            self.wake()
         self._succeed(self.list_breaker, "lists are back")
 
     def lists_refused(self, code: str) -> None:

@@ -315,13 +315,16 @@ class Lane:
             self._adapt(now, permit, refusal)
         self._hold_everybody(refusal, again=again)
 
-    def fail(self, reason: str, *, unreachable: bool) -> None:
-        """Take note of a server error, or of a connection that could not be made or that broke."""
+    def fail(self, reason: str, *, unreachable: bool, channel: str = "") -> None:
+        """Take note of a server error, or of a connection that could not be made or that broke.
+
+        channel: of a list, whose failures may be that channel's own.
+        """
         service = self._traffic.breaker
         if not self._is_lists or unreachable or (service.is_open and service.unreachable):
             self._traffic.failed(reason, unreachable=unreachable)
         if self._is_lists:
-            self._traffic.lists_failed(reason, unreachable=unreachable)
+            self._traffic.lists_failed(reason, unreachable=unreachable, channel=channel)
 
     def _adapt(self, now: float, permit: Permit, refusal: Refusal) -> None:
         traffic = self._traffic
