@@ -108,6 +108,8 @@ async def test_the_whole_screen(folder: Path) -> None:
 
   warning: 1 channel gets more than 100 participants (10 rows, may be 50417);
            {sid("UO", 1)} gets 110
+  warning: 1 channel gets more than 50 non-chat participants (60 rows, may be
+           50418); {sid("UO", 1)} gets 110
 
 Plan   account AC…1111 at flex-api.twilio.com, times in Europe/London
        at 6/s; Mon-Fri 06:00-22:00 closed
@@ -141,6 +143,7 @@ def screen(
         findings=findings,
         files=[File(names, 1, source, "", "")],
         channels=Channels(len(send), 0, 0, None, 0),
+        non_chat=Channels(len(send), 0, 0, None, 0),
         forecast=forecast(settings or Settings(), len(send), len(send), MONDAY),
         seconds=1,
         words=([names], []),
@@ -311,6 +314,20 @@ def test_the_price_of_baselines(settings: Settings, channels: int, lines: list[s
     assert found.doubt_lines() == lines
 
 
+async def test_a_channel_takes_fifty_that_are_not_in_the_chat(tmp_path: Path) -> None:
+    """Sixty customers are too many, though a hundred participants would fit; capitals are no other channel."""
+    header, *lines = csv_of(60, 1).splitlines(keepends=True)
+    channel = sid("UO", 0)
+    lines[1::2] = [line.replace(channel, "UO" + channel[2:].upper()) for line in lines[1::2]]
+    (tmp_path / "a.csv").write_text(header + "".join(lines))
+    ended = await flex_import("check", "a.csv", cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    told = " ".join(ended.out.split())
+    assert "to send 60 in 1 channel" in told
+    assert "warning: 1 channel gets more than 50 non-chat participants (10 rows, may be 50418); UO" in told
+    assert "more than 100" not in told
+
+
 # ---- as an object ---------------------------------------------------------------------------------------------------
 
 
@@ -337,6 +354,13 @@ async def test_as_json_it_is_the_same(folder: Path) -> None:
         "participants": 100,
         "channels": 1,
         "rows_beyond": 10,
+        "fullest": sid("UO", 1),
+        "rows_of_fullest": 110,
+    }
+    assert found["crowded_non_chat"] == {
+        "participants": 50,
+        "channels": 1,
+        "rows_beyond": 60,
         "fullest": sid("UO", 1),
         "rows_of_fullest": 110,
     }

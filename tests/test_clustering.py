@@ -290,7 +290,7 @@ async def test_what_is_signed_off_counts_as_waived_from_then_on(tmp_path: Path, 
     made = next(one.sid for one in emulator.participants if one.channel_sid == sid("UO", 2))
     with closing(sqlite3.connect(tmp_path / "imports.db")) as connection:
         [doubt] = connection.execute("SELECT key FROM rows WHERE state = 'in_doubt'").fetchone()
-    assert (await command(tmp_path, base_url, "resolve", doubt, "--created", made)).code == 0
+    assert (await command(tmp_path, base_url, "resolve", doubt, "--created", made, "--force")).code == 0
     arrived = emulator.stats.arrived
 
     names = ("45354p", "45354r", "20001r", "invalidr")

@@ -10,6 +10,7 @@ import re
 import signal
 import sqlite3
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -129,14 +130,49 @@ async def test_stdin_is_read_to_its_end(tmp_path: Path, service: tuple[Emulator,
         )
         for number in range(20)
     ]
-    process = await start(
-        "run", "-", "--base-url", base_url, "--rate", "inf", "--json", cwd=tmp_path, stdin=asyncio.subprocess.PIPE
-    )
+    process = await start("run", "-", "--base-url", base_url, "--rate", "inf", "--json", cwd=tmp_path, stdin=PIPE)
     ended = await finish(process, "\n".join(lines).encode() + b"\n")
     account = json.loads(ended.out)
     assert (account["input_rows"], account["read"], account["created"], account["unread"]) == (None, 20, 20, 0)
     assert account["identity_holds"] is True
     assert emulator.stats.created == 20
+
+
+async def test_a_pipe_that_breaks_off_inside_a_record_is_not_taken_for_whole(
+    tmp_path: Path, service: tuple[Emulator, str]
+) -> None:
+    """Its producer may be dead: the run halts (exit 3), sends no half record, and the whole input settles all."""
+    emulator, base_url = service
+    whole = csv_of(3)
+    cut = whole.rstrip()[:-1].encode()  # the last value lacks a character, and would do
+
+    async def piped(command: str, content: bytes) -> Ended:
+        process = await start(command, "-", "--base-url", base_url, cwd=tmp_path, env=QUICK, stdin=PIPE)
+        return await finish(process, content)
+
+    for content in (cut, whole.rstrip().encode()):
+        ended = await piped("run", content)
+        assert ended.code == 3, ended.err
+        assert "tdin: line 4: the last line has no line end" in ended.out
+        assert "{ COMMAND; echo; } | flex-import" in " ".join(ended.out.split())
+        assert emulator.stats.created <= 2
+    assert (await piped("run", whole.rstrip().encode() + b"\n")).code == 0
+    assert states(tmp_path) == {"created": 3}
+    assert emulator.stats.created == 3
+
+
+async def test_a_check_of_a_broken_pipe_is_refused(tmp_path: Path) -> None:
+    """With the same words as a run has, and exit 2; a file that is redirected needs no last line end."""
+    (tmp_path / "a.csv").write_text(csv_of(3).rstrip())
+    process = await start("check", "-", cwd=tmp_path, stdin=PIPE)
+    ended = await finish(process, csv_of(3).rstrip().encode())
+    assert ended.code == 2
+    assert "stdin: line 4: the last line has no line end" in ended.err
+    with (tmp_path / "a.csv").open("rb") as redirected:
+        process = await start("check", "-", cwd=tmp_path, stdin=redirected.fileno())
+        ended = await finish(process)
+    assert ended.code == 0, ended.err
+    assert "3 rows" in ended.out
 
 
 async def test_quiet_says_nothing_when_all_is_well_and_everything_otherwise(
@@ -375,7 +411,7 @@ async def test_an_input_with_too_few_rows_is_not_sent(
     for least, expected in ((13, code), (12, 0)):
         env = {**QUICK, "FLEX_IMPORT__SOURCE__MIN_ROWS": str(least)}
         given = ("run", *words, "--base-url", base_url)
-        process = await start(*given, cwd=tmp_path, env=env, stdin=asyncio.subprocess.PIPE)
+        process = await start(*given, cwd=tmp_path, env=env, stdin=PIPE)
         ended = await finish(process, csv_of(12).encode())
         assert ended.code == expected, ended.err
         if expected:

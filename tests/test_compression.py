@@ -391,6 +391,13 @@ async def test_leaving_early_closes_a_compressed_file(write: Write, format_: str
 
 
 @pytest.mark.parametrize("format_", FORMATS)
+def test_compressed_stdin_has_an_end_of_its_own(format_: str) -> None:
+    """So a missing last line end inside says nothing: the file was like that before it was compressed."""
+    records = read(STDIN, io.BytesIO(compress(format_, b"a\nx\ny")))
+    assert [record.values for record in records] == [{"a": "x"}, {"a": "y"}]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
 def test_compressed_stdin_is_read(format_: str) -> None:
     """Stdin is decompressed too: behind `zcat`, a file that is cut off would look like one that ends."""
     with Reader(STDIN, options(), stdin=io.BytesIO(ODD_IN[format_])) as reader:

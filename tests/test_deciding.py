@@ -8,6 +8,7 @@ import pytest
 from tests.commands import CREDENTIALS, HOLDING, QUICK, Ended, flex_import
 from tests.samples_of import sid
 from tests.test_command import csv_of, states
+from worker.cli import call, deciding
 from worker.emulator import Answer, Condition, Emulator, Fault, after, before, serve
 
 
@@ -72,6 +73,9 @@ async def test_decisions_come_from_a_file_too(tmp_path: Path, service: tuple[Emu
     made = await doubtful(tmp_path, service)
     (tmp_path / "decided.csv").write_text(f"key,sid\nrow:0,{made}\nrow:1,\n")
     decided = await command(tmp_path, base_url, "resolve", "--from", "decided.csv")
+    assert decided.code == 2
+    assert f"decided.csv:2: {made} is not a candidate of this row: no list of its channel has shown any" in decided.err
+    decided = await command(tmp_path, base_url, "resolve", "--from", "decided.csv", "--force")
     assert decided.code == 0, decided.err
     assert states(tmp_path) == {"created": 2, "failed": 1}
 
@@ -89,6 +93,7 @@ async def test_decisions_come_from_a_file_too(tmp_path: Path, service: tuple[Emu
         (("--from", "nowhere.csv"), "nowhere.csv: cannot be read"),
         (("--from", "a.csv"), 'needs the columns "key" and "sid"'),
         (("--from", "twice.csv"), "is named twice"),
+        (("--from", "capitals.csv", "--force"), "is named twice"),
     ],
 )
 async def test_a_decision_that_makes_no_sense_changes_nothing(
@@ -98,6 +103,8 @@ async def test_a_decision_that_makes_no_sense_changes_nothing(
     _, base_url = service
     await doubtful(tmp_path, service)
     (tmp_path / "twice.csv").write_text(f"key,sid\nrow:0,{sid('UT', 7)}\nrow:1,{sid('UT', 7)}\n")
+    capitals = "UT" + sid("UT", 7)[2:].upper()
+    (tmp_path / "capitals.csv").write_text(f"key,sid\nrow:0,{sid('UT', 7)}\nrow:1,{capitals}\n")
     ended = await command(tmp_path, base_url, "resolve", *words)
     assert ended.code == 2
     assert says in ended.err
@@ -112,6 +119,79 @@ async def test_a_sid_that_is_another_row_s_is_refused(tmp_path: Path, service: t
     ended = await command(tmp_path, base_url, "resolve", "row:0", "--created", taken)
     assert ended.code == 2
     assert f"{taken} is the participant of row row:2 already" in ended.err
+    for words in (("--force",), ()):
+        capitals = "UT" + taken[2:].upper()
+        ended = await command(tmp_path, base_url, "resolve", "row:0", "--created", capitals, *words)
+        assert ended.code == 2
+        assert f"{capitals} is the participant of row row:2 already" in ended.err
+    assert states(tmp_path) == {"created": 1, "in_doubt": 2}
+
+
+async def test_a_sid_that_undo_closed_is_no_other_row_s(tmp_path: Path, service: tuple[Emulator, str]) -> None:
+    """It stays the participant of the row that it was, and has left: --force does not help, nor freeing that row."""
+    emulator, base_url = service
+    await doubtful(tmp_path, service)
+    closed = next(one.sid for one in emulator.participants if one.channel_sid == sid("UO", 2))
+    assert (await command(tmp_path, base_url, "undo", "--all", "--yes")).code == 0
+    for freed in (False, True):
+        if freed:
+            assert (await command(tmp_path, base_url, "retry", "--state", "closed")).code == 0
+        ended = await command(tmp_path, base_url, "resolve", "row:0", "--created", closed, "--force")
+        assert ended.code == 2
+        assert f"{closed} was the participant of row row:2, and was closed by undo" in ended.err
+    assert states(tmp_path) == {"failed": 1, "in_doubt": 2}
+
+
+async def test_a_sid_that_no_list_showed_takes_force(tmp_path: Path, service: tuple[Emulator, str]) -> None:
+    """A mistyped sid would end a doubt that is none of its business; a candidate is taken however it is spelt."""
+    _, base_url = service
+    made = await doubtful(tmp_path, service)
+    words = ("resolve", "row:0", "--created")
+    other = sid("UT", 99)
+    for shown in ("no list of its channel has shown any", f"the list of its channel showed {made}"):
+        ended = await command(tmp_path, base_url, *words, other)
+        assert (ended.code, ended.out) == (2, "")
+        assert f"row:0: {other} is not a candidate of this row: {shown}" in ended.err
+        assert "--force records it all the same" in ended.err
+        assert states(tmp_path)["in_doubt"] >= 1
+        assert (await command(tmp_path, base_url, "reconcile")).code == 4
+    decided = await command(tmp_path, base_url, *words, "UT" + made[2:].upper())
+    assert (decided.code, decided.out) == (0, f"row:0  created {made}\n")
+    assert states(tmp_path) == {"created": 2, "failed": 1}
+
+
+async def test_force_records_what_a_person_says(tmp_path: Path, service: tuple[Emulator, str]) -> None:
+    """Where lists are not to be had, a person may have looked elsewhere."""
+    _, base_url = service
+    made = await doubtful(tmp_path, service)
+    decided = await command(tmp_path, base_url, "resolve", "row:0", "--created", made, "--force")
+    assert (decided.code, decided.out) == (0, f"row:0  created {made}\n")
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+async def test_at_a_terminal_a_sid_that_no_list_showed_is_asked_about(
+    tmp_path: Path, service: tuple[Emulator, str], monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """With the row, the sid and the candidates; a no records nothing."""
+    _, base_url = service
+    made = await doubtful(tmp_path, service)
+    asked: list[str] = []
+
+    def agreed(plan: str, question: str) -> bool:
+        asked.append(f"{plan} {question}")
+        return answer == "y"
+
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(deciding, "at_terminal", lambda: True)
+    monkeypatch.setattr(deciding, "agreed", agreed)
+    code = call(["resolve", "row:0", "--created", made, "--base-url", base_url])
+    assert code == (0 if answer == "y" else 2)
+    assert asked == [
+        f"row:0: {made} is not a candidate of this row: no list of its channel has shown any Record it all the same?"
+    ]
+    assert states(tmp_path)["in_doubt"] == (1 if answer == "y" else 2)
 
 
 async def test_retry_sends_what_was_refused_from_the_stored_records(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from contextlib import closing
 from math import inf
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.commands import finish
+from tests.commands import finish, start
 from tests.ledger_contract import OUTCOMES, SOURCE
 from tests.ledger_contract import Desk as Bench
 from tests.postgres import Postgres
 from tests.samples_of import row, sid
+from tests.test_command import csv_of
 from tests.torture.fleet import Fleet, Scale, kill, nothing, undergo
 from worker.errors import ConfigError, LedgerError, LedgerHeldError, LedgerRefusedError
 from worker.ledger import FENCED, Fence, Fenced, Intent, Known, Settle, opening
@@ -385,6 +387,19 @@ async def test_rows_that_wait_for_their_slot_are_no_outage(tmp_path: Path, serve
         worker.terminate()
         assert (await finish(worker)).code == 143
         assert "no connection in time" not in (tmp_path / "log").read_text()
+
+
+async def test_of_a_pipe_that_breaks_off_no_half_record_is_queued(tmp_path: Path, server: Postgres) -> None:
+    """Exit 2, with the line; the whole input queues each row once."""
+    whole = csv_of(3).encode()
+    words = ("enqueue", "-", "--json", "--base-url", "http://127.0.0.1:9", "--ledger", server.new_schema())
+    cut = await finish(await start(*words, cwd=tmp_path, stdin=PIPE), whole.rstrip()[:-1])
+    assert cut.code == 2
+    assert "stdin: line 4: the last line has no line end" in cut.err
+    assert "what was queued so far is handed out by the same command again" in cut.err
+    ended = await finish(await start(*words, cwd=tmp_path, stdin=PIPE), whole)
+    told = json.loads(ended.out)
+    assert (ended.code, told["read"], told["queued"] + told["known"]) == (0, 3, 3)
 
 
 async def test_a_file_is_no_place_for_several(tmp_path: Path) -> None:

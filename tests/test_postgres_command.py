@@ -11,9 +11,10 @@ import pytest
 
 from tests.commands import QUICK, finish, flex_import, start
 from tests.postgres import Postgres, postgres
+from tests.samples_of import sid
 from tests.test_command import csv_of
 from worker.emulator import Behaviour, Emulator, serve
-from worker.ledger.view import View
+from worker.ledger.view import Owner, View
 from worker.place import Server
 
 
@@ -66,6 +67,9 @@ async def test_everything_that_a_ledger_is_for_works_on_a_database(
     assert "ok    ledger" in await told("doctor", "--base-url", base_url)
     await told("undo", "--run", "1", "--yes", "--base-url", base_url)
     assert json.loads(await told("status", "--json"))["closed"] == 100
+    key, closed = exported[0]["key"], exported[0]["sid"]
+    with View(place) as view:
+        assert view.owners([closed.upper(), sid("UT", 0)]) == {closed.upper(): Owner(key, closed=True)}
     await told("control", "pause", code=2)
     assert emulator.stats.created == 100
 

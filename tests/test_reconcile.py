@@ -117,6 +117,8 @@ def test_sids_are_compared_without_case() -> None:
         ({"task_sid": TASK}, {"task_sid": TASK, "more": "x"}, None, True),
         ({"task_sid": TASK}, {"task_sid": TASK}, (), True),
         ({"task_sid": TASK}, {"task_sid": "WT" + "2" * 32}, (), False),
+        ({"task_sid": "WTAB"}, {"task_sid": "WTab"}, (), True),
+        ({"task_sid": "WTAB"}, {"task_sid": "WTab"}, None, True),
         ({"task_sid": TASK}, {}, (), True),
         ({"task_sid": TASK}, {}, None, False),
         ({"task_sid": ""}, {"task_sid": ""}, None, False),

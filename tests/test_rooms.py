@@ -50,7 +50,7 @@ TABLE: dict[str, frozenset[str]] = {
     "timetable": frozenset(),
     "plan": frozenset({"timetable"}),
     "scratch": frozenset({"errors"}),
-    "headcount": frozenset({"model"}),
+    "headcount": frozenset({"model", "verdict"}),
     "rowqueue": frozenset({"model"}),
     "api": frozenset({"errors", "model", "verdict", "aiohttp", "yarl"}),
     "submit": frozenset({"model", "traffic", "verdict", "anyio", "tenacity"}),

@@ -192,9 +192,10 @@ def test_the_delimiter_is_the_most_frequent_in_the_header(
 # ---- records --------------------------------------------------------------------------------------------------------
 
 
-def test_records_know_their_lines_and_their_text() -> None:
+def test_records_know_their_lines_and_their_text(write: Write) -> None:
     """Lines are physical lines from 1; a record's text is the file's own, line end and quotes included."""
-    reader, records = read_text('\n a,"b"\r\n\n1,"x\ny"\n   \n2,z')
+    with Reader(write("a.csv", '\n a,"b"\r\n\n1,"x\ny"\n   \n2,z'), options()) as reader:
+        records = [record for batch in reader for record in batch]
     assert (reader.header_line, reader.header) == (2, ' a,"b"\r\n')
     assert reader.encoding == "utf-8-sig"
     assert records == [
@@ -519,6 +520,63 @@ async def test_counting_counts_what_reading_gives(write: Write) -> None:
     assert counted.records == 2002
     with Reader(source, options(), counted=counted) as reader:
         assert sum(map(len, reader)) == 2002
+
+
+CUT = "the last line has no line end, so the input may be cut off inside it; this line was left out"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "whole"),
+    [
+        ("a,b\n1,2\n3,UO12", 3, ["1"]),
+        ('a,b\n1,2\n3,"x\ny"', 3, ["1"]),
+        ("a,b\n1,2\n3", 3, ["1"]),
+        ("a,b\n1,2\n,", 3, ["1"]),
+        ("a\tb\n1\t2\n\t", 3, ["1"]),
+        ('a,b\n1,2\n3,"x"y', 3, ["1"]),
+        ("a,b\n" + "1,2\n" * 511 + "3,4", 513, ["1"] * 511),
+        ("a,b\n" + "1,2\n" * 512 + "3,4", 514, ["1"] * 512),
+        ("a,b\n3,4", 2, []),
+        ("a,b", 1, None),
+        ('{"a": "1"}\n{"a": "2"}', 2, ["1"]),
+        ('{"a": "1"}\n{"a": "2', 2, ["1"]),
+        ('{"a": "1"}\n12', 2, ["1"]),
+        ('{"a": "1"}\n\n12', 3, ["1"]),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le"])
+def test_a_pipe_that_ends_inside_a_line_is_never_taken_for_whole(
+    text: str, line: int, whole: list[str] | None, encoding: str
+) -> None:
+    """Its writer may have died; what stands there may be half a value. All whole records come first."""
+    found: list[str] = []
+
+    def read_all() -> None:
+        with Reader(STDIN, options(encoding=encoding), stdin=io.BytesIO(text.encode(encoding))) as reader:
+            found.append("opened")
+            for batch in reader:
+                found.extend(str((record.values or {})["a"]) for record in batch)
+
+    with pytest.raises(SourceError, match=rf"^stdin: line {line}: {CUT}\. Run again with the whole input"):
+        read_all()
+    assert found == ([] if whole is None else ["opened", *whole])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n", "\n  "])
+def test_a_pipe_that_ends_with_a_line_end_is_whole(end: str) -> None:
+    """Whichever of the three it is, and blank lines after it are none."""
+    assert [brief(record) for record in read_text(f"a,b\n1,2{end}")[1]] == [(2, ["1", "2"])]
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2", '{"a": "1", "b": "2"}'])
+def test_a_file_needs_no_last_line_end(write: Write, text: str) -> None:
+    """Not even one that is redirected to stdin: nothing is cut off on the way from the disk."""
+    source = write("a", text)
+    values = [["1", "2"]]
+    assert [brief(record)[1] for record in read(source)] == values
+    assert source.path is not None
+    with source.path.open("rb") as redirected, Reader(STDIN, options(), stdin=redirected) as reader:
+        assert [brief(record)[1] for batch in reader for record in batch] == values
 
 
 async def test_stdin_is_not_counted() -> None:

@@ -5,8 +5,9 @@ import json
 import re
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from worker.model import (
 )
 from worker.stopping import NOT_THE_API, Stop
 from worker.traffic import LaneDeparture
-from worker.undo import FIRST_FORBIDDEN, Reversal, Undoer, Undone
+from worker.undo import FIRST_FORBIDDEN, FIRST_REFUSED, Reversal, Undoer, Undone
 from worker.verdict import Closed, Refused, judge_closing
 
 UT = sid("UT", 1)
@@ -155,15 +156,18 @@ class FakeCloser:
         return Listing(tuple(one for one in here if one.sid not in self.gone.get(channel_sid, ())))
 
 
-async def undo(place: SqlitePlace, closer: FakeCloser, run: int | None = None) -> tuple[Undone, Stop, list[str]]:
-    """Close what a ledger has as created, as the command does."""
+async def undo(
+    place: SqlitePlace, closer: FakeCloser, run: int | None = None, *, agents: Collection[str] = ()
+) -> tuple[Undone, Stop, list[str]]:
+    """Close what a ledger has as created, as the command does. agents: the sids of those that are agents."""
     with closing(place.open()) as ledger:
         ledger.start_run("undo")
         stop, undone, errors = Stop(), Undone(), list[str]()
 
         async def channels() -> AsyncIterator[Sequence[Reversal]]:
             with View(place.path) as view:
-                found = list(map(Reversal._make, view.created(run)))
+                rows = map(Reversal._make, view.created(run))
+                found = [one._replace(type="agent" if one.sid in agents else "customer") for one in rows]
             for channel in dict.fromkeys(one.channel_sid for one in found):
                 yield [one for one in found if one.channel_sid == channel]
 
@@ -271,9 +275,55 @@ async def test_refused_credentials_halt_it(place: SqlitePlace) -> None:
 async def test_an_account_that_may_not_close_is_found_out(place: SqlitePlace) -> None:
     """Some noes are about participants; only noes are about the account."""
     forbidden: dict[str, list[Answer]] = {sid("UT", number): [reply(403, 20403)] for number in range(12)}
-    undone, stop, _ = await undo(place, FakeCloser(forbidden))
+    undone, stop, _ = await undo(place, FakeCloser(forbidden), agents=forbidden)
     assert [cause.exit for cause in stop.causes] == [3]
     assert FIRST_FORBIDDEN <= undone.errored <= FIRST_FORBIDDEN + 3
+
+
+AGENTS = [sid("UT", number) for number in (0, 4, 9)]
+OTHERS = [sid("UT", number) for number in range(12) if sid("UT", number) not in AGENTS]
+
+
+@in_virtual_time
+async def test_others_than_agents_are_kept_once_some_were_refused(place: SqlitePlace) -> None:
+    """Twilio documents that only agents can be closed: not all of the others are asked for, and all agents are."""
+    noes = (reply(400, 45004), reply(403, 20403))
+    closer = FakeCloser({one: [noes[number % 2]] for number, one in enumerate(OTHERS)})
+    undone, stop, errors = await undo(place, closer, agents=AGENTS)
+    assert FIRST_REFUSED <= undone.errored <= FIRST_REFUSED + 3
+    assert (undone.closed, undone.spared) == (3, 9 - undone.errored)
+    assert (len(errors), stop.causes) == (undone.errored, [])
+    assert sum(map(len, closer.asked.values())) == 3 + undone.errored
+    states_ = {row["sid"]: row["state"] for row in place.rows()}
+    assert {one for one, state in states_.items() if state == "closed"} == set(AGENTS)
+
+
+@in_virtual_time
+async def test_one_of_the_others_that_is_closed_refutes_the_documentation(place: SqlitePlace) -> None:
+    """Then each of them is asked for, whatever is refused; one that is gone refutes nothing and proves nothing."""
+    answers: dict[str, list[Answer]] = {one: [reply(400, 45004)] for one in OTHERS if one != sid("UT", 11)}
+    undone, _, _ = await undo(place, FakeCloser(answers), agents=AGENTS)
+    assert (undone.closed, undone.errored, undone.spared) == (4, 8, 0)
+    gone: dict[str, list[Answer]] = {one: [reply(404, 20404)] for one in OTHERS}
+    undone, _, _ = await undo(place, FakeCloser(gone), agents=AGENTS)
+    assert (undone.errored, undone.spared) == (8, 0)
+
+
+def test_a_channel_in_capitals_is_undone_with_itself(tmp_path: Path) -> None:
+    """The newest first, whichever way its sid was written."""
+    place = SqlitePlace(tmp_path / "other.db")
+    with closing(place.open()) as ledger:
+        desk = Desk(ledger)
+        for number in range(4):
+            row = desk.row(number, 0)
+            upper = row._replace(channel_sid="UO" + row.channel_sid[2:].upper())
+            desk.bring(upper if number % 2 else row, Created(sid("UT", number)))
+            desk.bring(desk.row(number + 10), Created(sid("UT", number + 10)))
+    with View(place.path) as view:
+        found = [(str(one[4]).lower(), one[2]) for one in view.created()]
+        assert view.reversible()[:2] == (8, 5)
+    assert [one for channel, one in found if channel == sid("UO", 0).lower()] == [sid("UT", n) for n in (3, 2, 1, 0)]
+    assert [channel for channel, _ in groupby(channel for channel, _ in found)] == sorted({one for one, _ in found})
 
 
 def test_what_may_be_somebody_elses_is_kept(tmp_path: Path) -> None:
@@ -416,7 +466,10 @@ def test_a_person_is_asked_with_the_count(
         monkeypatch.setenv(name, value)
     nobody = ["undo", "--all", "--base-url", "http://127.0.0.1:9"]
     assert call(nobody) == 2
-    assert "12 participants that all runs created would be closed, in 3 channels" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "12 participants that all runs created would be closed, in 3 channels" in told
+    assert "Only agents can be closed, as Twilio documents it: 0 agents can be closed;\n" in told
+    assert "12 customers cannot. Those are tried all the same, and kept once 5 were refused." in told
     asked: list[str] = []
 
     def answer(plan: str, question: str) -> bool:
@@ -432,3 +485,46 @@ def test_a_person_is_asked_with_the_count(
     monkeypatch.setattr(undoing._Undoing, "carry_out", carry_out)
     assert call(nobody) == (77 if yes else 2)
     assert asked[0].endswith("Close 12 participants?")
+
+
+async def test_what_can_be_closed_is_said_by_type(tmp_path: Path, service: tuple[Emulator, str]) -> None:
+    """Before the question, without one, and in the account; what is not tried is no error and is not left either."""
+    emulator, base_url = service
+    lines = csv_of(24).splitlines(keepends=True)
+    for number in (3, 7, 20):
+        lines[number] = lines[number].replace(",customer,", ",agent,")
+    lines[24] = lines[24].replace(",customer,", ",external,")
+    (tmp_path / "a.csv").write_text("".join(lines))
+    assert (await command(tmp_path, base_url, "run", "a.csv")).code == 0
+    for one in emulator.participants:
+        if one.type != "agent":
+            emulator.script(one.channel_sid, before(Canned(status=400, code=45004, message="no")), on=Call.UPDATE)
+    said = (
+        "Only agents can be closed, as Twilio documents it: 3 agents can be closed;\n",
+        "20 customers, 1 external cannot. Those are tried all the same, and kept once 5 were refused.\n",
+    )
+    asked = await command(tmp_path, base_url, "undo", "--all")
+    assert asked.code == 2
+    assert all(line in asked.err for line in said)
+    ended = await command(tmp_path, base_url, "undo", "--all", "--yes", "--concurrency", "1")
+    assert ended.code == 1
+    assert all(line in ended.err for line in said)
+    assert "not tried            16   only agents can be closed, as the refusals above show" in ended.out
+    assert ended.out.endswith("24 created = 3 closed + 5 errors + 0 left + 16 not tried\n")
+    assert states(tmp_path) == {"closed": 3, "created": 21}
+    ended = await command(tmp_path, base_url, "undo", "--all", "--yes", "--concurrency", "1", "--json")
+    told = json.loads(ended.out)
+    assert told["types"] == {"customer": 20, "external": 1}
+    assert (told["created"], told["closed"], told["errored"], told["left"]) == (21, 5, 16, 0)
+    assert told["spared"] == 0
+    assert "Only agents" not in ended.err
+
+
+async def test_of_agents_alone_nothing_is_said(tmp_path: Path, service: tuple[Emulator, str]) -> None:
+    """All of them can be closed."""
+    _, base_url = service
+    (tmp_path / "a.csv").write_text(csv_of(3).replace(",customer,", ",agent,"))
+    assert (await command(tmp_path, base_url, "run", "a.csv")).code == 0
+    asked = await command(tmp_path, base_url, "undo", "--all")
+    assert "Only agents" not in asked.err
+    assert (await command(tmp_path, base_url, "undo", "--all", "--yes")).code == 0

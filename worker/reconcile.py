@@ -93,13 +93,17 @@ def _contradiction(row: Row, wanted: Mapping[str, Any], found: Listed) -> str:
         return "type"
     echoed = found.routing or {}
     for name in ROUTING_SIDS:
-        if wanted.get(name) and echoed.get(name) and wanted[name] != echoed[name]:
+        if wanted.get(name) and echoed.get(name) and not _is_same(wanted[name], echoed[name]):
             return name
     return ""
 
 
 def _matches(wanted: Mapping[str, Any], echoed: Mapping[str, Any] | None) -> bool:
-    return any(wanted.get(name) and wanted[name] == (echoed or {}).get(name) for name in ROUTING_SIDS)
+    return any(wanted.get(name) and _is_same(wanted[name], (echoed or {}).get(name)) for name in ROUTING_SIDS)
+
+
+def _is_same(sid: object, other: object) -> bool:
+    return isinstance(sid, str) and isinstance(other, str) and sid.casefold() == other.casefold()
 
 
 # ---- looking --------------------------------------------------------------------------------------------------------

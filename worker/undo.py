@@ -22,6 +22,12 @@ _SERVER_ERROR = 500
 FIRST_FORBIDDEN = 5
 """If closing is forbidden so often before any was allowed, it is not allowed at all [docs: it may not be]."""
 
+CLOSABLE = "agent"
+"""The only type that can be closed [docs]."""
+
+FIRST_REFUSED = 5
+"""If so many of other types are refused before any was closed, the documentation is right, and the rest is kept."""
+
 
 class Reversal(NamedTuple):
     """A created row whose participant is to be closed. number: the row's in the ledger."""
@@ -31,6 +37,7 @@ class Reversal(NamedTuple):
     sid: str
     interaction_sid: str
     channel_sid: str
+    type: str
 
 
 class Closer(Protocol):
@@ -47,10 +54,14 @@ class Closer(Protocol):
 
 @dataclass(slots=True)
 class Undone:
-    """What became of what was to be closed, in rows. errors: code and reason → rows, and the first one's key."""
+    """What became of what was to be closed, in rows. errors: code and reason → rows, and the first one's key.
+
+    spared: not tried, as they are no agents and others like them were refused.
+    """
 
     closed: int = 0
     errored: int = 0
+    spared: int = 0
     requests: int = 0
     retries: int = 0
     throttled: int = 0
@@ -84,6 +95,7 @@ class Undoer:
         self._stop = stop
         self._on_error = on_error
         self._forbidden: int | None = 0
+        self._refused_others: int | None = 0
         self._strangers: int | None = 0
 
     async def run(self, channels: AsyncIterator[Sequence[Reversal]], concurrency: int) -> None:
@@ -108,6 +120,9 @@ class Undoer:
                     await self._close(one)
 
     async def _close(self, one: Reversal) -> None:
+        if one.type != CLOSABLE and self._refused_others is not None and self._refused_others >= FIRST_REFUSED:
+            self._undone.spared += 1
+            return
         patience = Patience(self._traffic)
         unanswered = False
         while not self._stop.draining.is_set():
@@ -137,9 +152,12 @@ class Undoer:
                 await self._record_closed(one)
             case Refused(gone=True) if unanswered:
                 await self._record_closed(one)
-            case Refused(code, reason, forbidden):
+            case Refused(code, reason, forbidden, gone):
                 self._fail(one, code, reason)
-                self._heed_forbidden(reason, forbidden=forbidden)
+                if one.type == CLOSABLE:
+                    self._heed_forbidden(reason, forbidden=forbidden)
+                elif self._refused_others is not None:
+                    self._refused_others += not gone
             case Halt(code, reason):
                 self._stop.drain(Cause(Exit.HALTED, f"halted: {reason} ({code})"))
             case Retry(code, _, stranger=stranger):
@@ -150,6 +168,8 @@ class Undoer:
 
     async def _record_closed(self, one: Reversal) -> None:
         self._forbidden = self._strangers = None
+        if one.type != CLOSABLE:
+            self._refused_others = None
         await self._journal.note([Close(one.number, one.key)])
         self._undone.closed += 1
 

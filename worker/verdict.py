@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 from worker.model import (
     Answer,
     Created,
+    Document,
     Existed,
     Failed,
     Halt,
@@ -298,11 +299,19 @@ def _judge_status(status: int, code: str, message: str, *, is_ours: bool, reply:
 
 
 def is_chat(row: Row) -> bool:
-    """Tell whether a participant counts as a chat one: an agent, a supervisor, or one with an identity [infer]."""
-    if row.type in {"agent", "supervisor"}:
-        return True
+    """Tell whether a row's participant counts as a chat one."""
     texts = parse_qs(row.body.decode("ascii", "replace")).get("MediaProperties", ("{}",))
-    media = json.loads(texts[0])
+    return counts_as_chat(row.type, texts[0])
+
+
+def counts_as_chat(type_: str, media: Document) -> bool:
+    """Tell whether a participant counts as a chat one: an agent, a supervisor, or one with an identity [infer]."""
+    if type_ in {"agent", "supervisor"}:
+        return True
+    if isinstance(media, str):
+        if "identity" not in media and "\\" not in media:  # a name may be escaped; reading JSON takes time
+            return False
+        media = json.loads(media)
     return isinstance(media, dict) and bool(media.get("identity")) and not media.get("address")
 
 

@@ -155,7 +155,7 @@ MUTANTS = (
     Mutant(
         "a channel in doubt goes on",
         "worker/doubts.py",
-        "        self.held.setdefault(row.channel_sid, set()).add(row.key)\n",
+        "        self.held.setdefault(row.channel, set()).add(row.key)\n",
         "",
         ("tests/test_pipeline.py::test_a_row_in_doubt_is_not_sent_again_and_holds_its_channel",),
     ),
@@ -170,9 +170,30 @@ MUTANTS = (
     Mutant(
         "undo closes what may be somebody else's",
         "worker/ledger/view.py",
-        "WHERE state = 'created' AND unproven = 0 AND (:run",
-        "WHERE state = 'created' AND (:run",
+        "unproven = 0 AND (:run IS NULL OR run_id = :run)\nORDER BY lower",
+        "(:run IS NULL OR run_id = :run)\nORDER BY lower",
         ("tests/test_undo.py::test_what_may_be_somebody_elses_is_kept",),
+    ),
+    Mutant(
+        "a person may give a row a participant that another row had",
+        "worker/ledger/view.py",
+        "UNION ALL SELECT key, 1 FROM closures JOIN rows ON rows.id = row_id",
+        "UNION ALL SELECT key, 1 FROM closures JOIN rows ON rows.id = -row_id",
+        ("tests/test_deciding.py::test_a_sid_that_undo_closed_is_no_other_row_s",),
+    ),
+    Mutant(
+        "a sid that no list showed ends a doubt without a question",
+        "worker/cli/deciding.py",
+        "one.sid not in one.candidates]",
+        "one.sid in one.candidates]",
+        ("tests/test_deciding.py::test_a_sid_that_no_list_showed_takes_force",),
+    ),
+    Mutant(
+        "a pipe that breaks off is taken for whole",
+        "worker/source/reader.py",
+        'return self._may_be_cut and text[-1:] not in {"", "\\n", "\\r"}',
+        "return False",
+        ("tests/test_source.py::test_a_pipe_that_ends_inside_a_line_is_never_taken_for_whole",),
     ),
     Mutant(
         "a participant that was closed is taken for somebody new",

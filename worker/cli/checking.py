@@ -54,6 +54,7 @@ class _Read:
     findings: Findings
     files: Sequence[File]
     channels: Channels
+    non_chat: Channels
     written: Sequence[Written]
 
 
@@ -85,6 +86,7 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Place | 
         read.findings,
         read.files,
         read.channels,
+        read.non_chat,
         forecast(config.settings, read.findings.send, read.channels.number, datetime.now().astimezone()),
         time.monotonic() - began,
         (files, options),
@@ -145,4 +147,4 @@ async def _read(inputs: Sequence[Ruled], ledger: Place | None, wish: Wish, min_r
             for number, source in sources.items()
         ]
         rejected = write_rejects(Path(wish.rejects or ""), spool.rejects(), sources.__getitem__) if spool else []
-        return _Read(found, files, headcount.channels(), rejected)
+        return _Read(found, files, headcount.channels(), headcount.non_chat(), rejected)

@@ -3,12 +3,13 @@
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.cli.telling import person, tell
+from worker.cli.telling import agreed, at_terminal, person, tell
 from worker.cli.wiring import open_own_ledger
 from worker.config import Config
 from worker.credentials import read_credentials
@@ -19,9 +20,7 @@ from worker.ledger.view import View
 from worker.model import Created, Exit, Failed, Settlement
 
 _SID = re.compile(r"UT[0-9a-fA-F]{32}")
-
-
-_NOT_CREATED = Failed("not_created", "a person decided that it was not created")
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,37 +32,55 @@ class _Verdict:
     sid: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A decision and the row that it is about. candidates: sids that may be the row's, from the last look at it."""
+
+    where: str
+    number: int
+    key: str
+    sid: str | None
+    candidates: tuple[str, ...]
+
+
 def resolve_rows(
-    keys: Sequence[str], config: Config, *, created: str | None, not_created: bool, file: Path | None
+    keys: Sequence[str],
+    config: Config,
+    *,
+    created: str | None,
+    not_created: bool,
+    file: Path | None,
+    force: bool,
 ) -> int:
     """Record decisions about rows in doubt; all of them or none. Returns exit code 0.
 
-    keys: whole keys, or beginnings that only one row in doubt has. Raises ConfigError naming the key or line.
+    keys: whole keys, or beginnings that only one row in doubt has. force: a sid need not be a candidate of its row.
+    Raises ConfigError naming the key or line.
     """
     verdicts = _from_file(file) if file else _from_words(keys, created, not_created=not_created)
     if file and (keys or created or not_created):
         raise ConfigError("--from: the file says which rows and what became of them; give no keys and no other option")
     with closing(open_own_ledger(config, read_credentials(os.environ))) as ledger:
         with View(ledger.path) as view:
-            found = [(verdict, *_find(view, verdict)) for verdict in verdicts]
-        _refuse_repeated(found)
+            found = [_find(view, verdict) for verdict in verdicts]
+            _refuse_repeated(found)
+            _refuse_taken(view, found)
+        if not force:
+            _confirm(found)
         _record(ledger, found)
-    for verdict, _, key in found:
-        tell(f"{key}  {'created ' + verdict.sid if verdict.sid else 'not created; the next run sends it'}")
+    for one in found:
+        tell(f"{one.key}  {'created ' + one.sid if one.sid else 'not created; the next run sends it'}")
     return Exit.DONE
 
 
-def _record(ledger: Tables, found: Sequence[tuple[_Verdict, int, str]]) -> None:
+def _record(ledger: Tables, found: Sequence[_Decided]) -> None:
     by = person()
     ledger.start_run("resolve")
     entries: list[Entry] = []
-    for verdict, number, key in found:
-        decision = "created" if verdict.sid else "not_created"
-        entries.append(Decision(number, by, decision, verdict.sid))
-        outcome = (
-            Created(verdict.sid) if verdict.sid else Failed("not_created", "a person decided that it was not made")
-        )
-        entries.append(Settle(number, Settlement(key, outcome, ends_doubt=True)))
+    for one in found:
+        entries.append(Decision(one.number, by, "created" if one.sid else "not_created", one.sid))
+        outcome = Created(one.sid) if one.sid else Failed("not_created", "a person decided that it was not made")
+        entries.append(Settle(one.number, Settlement(one.key, outcome, ends_doubt=True)))
     ledger.write(entries)
     ledger.end_run(Exit.DONE, f"{len(found)} rows resolved by {by}", "{}")
 
@@ -100,19 +117,53 @@ def _checked(sid: str | None, where: str) -> str | None:
     return sid
 
 
-def _find(view: View, verdict: _Verdict) -> tuple[int, str]:
+def _find(view: View, verdict: _Verdict) -> _Decided:
     matching = view.in_doubt(verdict.key) if verdict.key else []
     exact = [one for one in matching if one.key == verdict.key]
     if len(exact or matching) != 1:
         what = "several rows in doubt begin so; write more of the key" if matching else "no row in doubt has this key"
         raise ConfigError(f"{verdict.where}: {what}")
-    if verdict.sid and (other := view.key_of(verdict.sid)):
-        raise ConfigError(f"{verdict.where}: {verdict.sid} is the participant of row {other} already")
-    return (exact or matching)[0].number, (exact or matching)[0].key
+    [row] = exact or matching
+    spelt = {sid.casefold(): sid for sid in row.candidates}  # the ledger gets a sid as the service writes it
+    sid = verdict.sid and spelt.get(verdict.sid.casefold(), verdict.sid)
+    return _Decided(verdict.where, row.number, row.key, sid, row.candidates)
 
 
-def _refuse_repeated(found: Sequence[tuple[_Verdict, int, str]]) -> None:
-    for name, values in (("row", [key for _, _, key in found]), ("sid", [one.sid for one, _, _ in found if one.sid])):
-        for value in values:
-            if values.count(value) > 1:
-                raise ConfigError(f"resolve: the {name} {value} is named twice")
+def _refuse_repeated(found: Sequence[_Decided]) -> None:
+    sids = [(one.sid, one.sid.casefold()) for one in found if one.sid]
+    for name, values in (("row", [(one.key, one.key) for one in found]), ("sid", sids)):
+        counted = Counter(value for _, value in values)
+        for shown, value in values:
+            if counted[value] > 1:
+                raise ConfigError(f"resolve: the {name} {shown} is named twice")
+
+
+def _refuse_taken(view: View, found: Sequence[_Decided]) -> None:
+    """One participant is one row's, now and for ever: no option lets another row have it."""
+    owners = view.owners([one.sid for one in found if one.sid])
+    for one in found:
+        if one.sid and (owner := owners.get(one.sid)):
+            what = f"was the participant of row {owner.key}, and was closed by undo"
+            taken = what if owner.closed else f"is the participant of row {owner.key} already"
+            raise ConfigError(f"{one.where}: {one.sid} {taken}")
+
+
+def _confirm(found: Sequence[_Decided]) -> None:
+    """Ask about sids that no list showed as their row's; where nobody can be asked, refuse them."""
+    unlisted = [one for one in found if one.sid and one.sid not in one.candidates]
+    if not unlisted:
+        return
+    lines = [f"{one.where}: {one.sid} is not a candidate of this row: {_listed(one)}" for one in unlisted[:_SHOWN]]
+    lines += [f"and {len(unlisted) - _SHOWN:,} more"] * (len(unlisted) > _SHOWN)
+    plan = "\n".join(lines)
+    if not at_terminal():
+        hint = "Nothing was recorded. flex-import reconcile lists channels again; --force records it all the same"
+        raise ConfigError(f"{plan}\n  {hint}")
+    if not agreed(plan, "Record it all the same?" if len(unlisted) == 1 else "Record them all the same?"):
+        raise ConfigError("nothing was recorded")
+
+
+def _listed(one: _Decided) -> str:
+    if one.candidates:
+        return f"the list of its channel showed {', '.join(one.candidates)}"
+    return "no list of its channel has shown any"

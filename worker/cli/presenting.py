@@ -12,7 +12,7 @@ from worker.cli.forecasting import UNBROKEN, Forecast
 from worker.cli.repairing import REPAIR, as_line, patterns_of
 from worker.cli.sifting import NOT_SENT, Findings, Group
 from worker.cli.telling import masked, shown
-from worker.headcount import CAP, Channels
+from worker.headcount import CAP, NON_CHAT_CAP, Channels
 from worker.ledger import SourceFile
 from worker.model import Exit
 from worker.place import Place
@@ -59,6 +59,7 @@ class Checked:
     findings: Findings
     files: Sequence[File]
     channels: Channels
+    non_chat: Channels
     forecast: Forecast
     seconds: float
     words: tuple[Sequence[str], Sequence[str]]
@@ -87,13 +88,8 @@ def as_object(checked: Checked) -> dict[str, object]:
         "elapsed_seconds": round(checked.seconds, 3),
         "files": [_file(file) for file in checked.files],
         "channels": channels.number,
-        "crowded": {
-            "participants": CAP,
-            "channels": channels.crowded,
-            "rows_beyond": channels.beyond,
-            "fullest": channels.fullest if channels.crowded else None,
-            "rows_of_fullest": channels.most if channels.crowded else 0,
-        },
+        "crowded": _crowded(channels, CAP),
+        "crowded_non_chat": _crowded(checked.non_chat, NON_CHAT_CAP),
         "groups": [
             {"id": short, "code": code, "reason": reason, **group.as_object()}
             for short, code, reason, group in found.largest_first()
@@ -108,6 +104,16 @@ def as_object(checked: Checked) -> dict[str, object]:
             for one in checked.written
         ]
     return told
+
+
+def _crowded(channels: Channels, cap: int) -> dict[str, object]:
+    return {
+        "participants": cap,
+        "channels": channels.crowded,
+        "rows_beyond": channels.beyond,
+        "fullest": channels.fullest if channels.crowded else None,
+        "rows_of_fullest": channels.most if channels.crowded else 0,
+    }
 
 
 def _file(file: File) -> dict[str, object]:
@@ -266,13 +272,16 @@ def _warnings(found: Findings) -> list[tuple[str, Group]]:
 
 
 def _warning_lines(checked: Checked) -> list[str]:
-    channels, warnings = checked.channels, _warnings(checked.findings)
-    told = []
-    if channels.crowded:
-        told.append(
-            f"{_counted(channels.crowded, 'channel')} get{'s' * (channels.crowded == 1)} more than {CAP} participants "
-            f"({_counted(channels.beyond, 'row')}, may be 50417); {channels.fullest} gets {channels.most:,}"
+    warnings = _warnings(checked.findings)
+    told = [
+        f"{_counted(channels.crowded, 'channel')} get{'s' * (channels.crowded == 1)} more than {cap} {whom} "
+        f"({_counted(channels.beyond, 'row')}, may be {code}); {channels.fullest} gets {channels.most:,}"
+        for channels, cap, whom, code in (
+            (checked.channels, CAP, "participants", "50417"),
+            (checked.non_chat, NON_CHAT_CAP, "non-chat participants", "50418"),
         )
+        if channels.crowded
+    ]
     told += [
         f"{_clean(text)}: {_counted(group.rows, 'row')}, first {_clean(group.examples[0])}"
         for text, group in warnings[:_SHOWN_WARNINGS]

@@ -37,12 +37,13 @@ from worker.report import duration, most_serious, printable
 from worker.schedule import Hours, Schedule
 from worker.stopping import Stop, conduct
 from worker.traffic import Traffic
-from worker.undo import Reversal, Undoer, Undone
+from worker.undo import CLOSABLE, FIRST_REFUSED, Reversal, Undoer, Undone
 
 _FRAME_SECONDS = 0.25
 _LINE_SECONDS = 60.0
 _CHANNELS_AT_ONCE = 64
 _SHOWN_ERRORS = 5
+_COUNTABLE = frozenset({"customer", "supervisor"})
 _REASONS = {Exit.DONE: "finished, everything is closed", Exit.BAD_ROWS: "finished; some could not be closed"}
 
 
@@ -81,6 +82,9 @@ def undo_runs(config: Config, window: Window, wish: Wish) -> int:
             raise ConfigError(f"--run: {wish.run}: there is no such run; flex-import history shows them")
         if found.created and not wish.yes:
             _ask(config, credentials, wish, found)
+        elif not wish.silent:
+            for line in _type_lines(found):
+                say(line)
         sys.setswitchinterval(SWITCH_SECONDS)
         undoing = _Undoing(config, ledger, hours, wish, found)
         return run_loop(undoing.carry_out, api)
@@ -110,6 +114,7 @@ def _ask(config: Config, credentials: Credentials, wish: Wish, found: Reversible
             f"{found.created:,} participants that {wish.whose} created would be closed, in {found.channels:,} channels",
             f"at {URL(config.settings.api.url).host_port_subcomponent}{', ' if account else ''}{account}.",
             f"That takes {duration(found.created / rate)} at least, and takes people out of their conversations.",
+            *_type_lines(found),
             *_kept_lines(found),
         ]
     )
@@ -117,6 +122,19 @@ def _ask(config: Config, credentials: Credentials, wish: Wish, found: Reversible
         raise ConfigError(f"{plan}\n  Nobody can be asked here; add --yes")
     if not agreed(plan, f"Close {found.created:,} participants?"):
         raise ConfigError("nothing was closed")
+
+
+def _type_lines(found: Reversible) -> list[str]:
+    """Say which of them can be closed; nothing when all can."""
+    others = {type_: count for type_, count in sorted(found.types.items()) if type_ != CLOSABLE}
+    if not others:
+        return []
+    agents = found.types.get(CLOSABLE, 0)
+    named = [f"{count:,} {type_}{'s' * (count != 1 and type_ in _COUNTABLE)}" for type_, count in others.items()]
+    return [
+        f"Only agents can be closed, as Twilio documents it: {agents:,} agent{'s' * (agents != 1)} can be closed;",
+        f"{', '.join(named)} cannot. Those are tried all the same, and kept once {FIRST_REFUSED} were refused.",
+    ]
 
 
 def _kept_lines(found: Reversible) -> list[str]:
@@ -161,7 +179,7 @@ class _Undoing:
 
     @property
     def _left(self) -> int:
-        return self._found.created - self._undone.closed - self._undone.errored
+        return self._found.created - self._undone.closed - self._undone.errored - self._undone.spared
 
     async def carry_out(self, api: Api) -> int:
         """Undo, record how it ended, tell it, and return the exit code."""
@@ -195,7 +213,7 @@ class _Undoing:
 
         def grouped() -> Iterator[list[Reversal]]:
             rows = map(Reversal._make, view.created(self._wish.run))
-            for _, found in groupby(rows, key=lambda one: one.channel_sid):
+            for _, found in groupby(rows, key=lambda one: one.channel_sid.lower()):
                 yield list(found)
 
         channels = grouped()
@@ -253,9 +271,11 @@ class _Undoing:
             "run": self._number,
             "undone": self._wish.run,
             "created": self._found.created,
+            "types": self._found.types,
             "closed": self._undone.closed,
             "kept": self._found.unproven + self._found.existed,
             "errored": self._undone.errored,
+            "spared": self._undone.spared,
             "left": self._left,
             "requests": self._undone.requests,
             "retries": self._undone.retries,
@@ -287,12 +307,15 @@ class _Undoing:
             lines += [
                 f"{'':<28}{rows:,} x {kind} {why}, first {key}" for (kind, why), (rows, key) in most[:_SHOWN_ERRORS]
             ]
+        if done.spared:
+            lines.append(_line("not tried", done.spared, "only agents can be closed, as the refusals above show"))
         if left:
             lines.append(_line("left", left, f"again: {again}"))
         lines += [f"  {'kept':<12}{'':>11}   {text}" for text in _kept_lines(found)]
         lines.append(f"  effort      {duration(seconds)}, {done.requests:,} requests, {done.throttled:,} times 429")
         lines.append(f"  ledger      {shown(str(self._ledger.path))} (run {self._number})")
         equation = f"{found.created:,} created = {done.closed:,} closed + {done.errored:,} errors + {left:,} left"
+        equation += f" + {done.spared:,} not tried" if done.spared else ""
         return [*lines, "", f"undo of {self._wish.whose} ended, exit {code:d}: {equation}"]
 
 

@@ -82,14 +82,23 @@ ORDER BY rows.id
 
 _REVERSIBLE = """
 SELECT count(*) FILTER (WHERE state = 'created' AND unproven = 0),
-    count(DISTINCT channel_id) FILTER (WHERE state = 'created' AND unproven = 0),
+    count(DISTINCT lower(channel_sid)) FILTER (WHERE state = 'created' AND unproven = 0),
     count(*) FILTER (WHERE state = 'created' AND unproven = 1), count(*) FILTER (WHERE state = 'existed')
-FROM rows WHERE :run IS NULL OR run_id = :run
+FROM rows JOIN channels ON channels.id = channel_id WHERE :run IS NULL OR run_id = :run
+"""
+_TYPES = """
+SELECT type, count(*) FROM rows
+WHERE state = 'created' AND unproven = 0 AND (:run IS NULL OR run_id = :run)
+GROUP BY type ORDER BY type
+"""
+_OWNER = """
+SELECT key, CASE WHEN state = 'closed' THEN 1 ELSE 0 END FROM rows WHERE sid IS NOT NULL AND lower(sid) = lower(:sid)
+UNION ALL SELECT key, 1 FROM closures JOIN rows ON rows.id = row_id WHERE lower(closures.sid) = lower(:sid)
 """
 _CREATED = """
-SELECT rows.id, key, sid, interaction_sid, channel_sid FROM rows JOIN channels ON channels.id = channel_id
+SELECT rows.id, key, sid, interaction_sid, channel_sid, type FROM rows JOIN channels ON channels.id = channel_id
 WHERE state = 'created' AND unproven = 0 AND (:run IS NULL OR run_id = :run)
-ORDER BY channel_sid, rows.id DESC
+ORDER BY lower(channel_sid), rows.id DESC
 """
 
 _REJECTS = """
@@ -151,13 +160,24 @@ class Decided(NamedTuple):
     detail: str
 
 
+class Owner(NamedTuple):
+    """Whose participant a sid is. closed: it was closed by `undo`."""
+
+    key: str
+    closed: bool
+
+
 class Reversible(NamedTuple):
-    """What was created, in rows. unproven: adopted without a baseline, so that it may be somebody else's."""
+    """What was created, in rows. unproven: adopted without a baseline, so that it may be somebody else's.
+
+    types: of `created`, how many rows there are of each type.
+    """
 
     created: int
     channels: int
     unproven: int
     existed: int
+    types: dict[str, int]
 
 
 class View:
@@ -274,18 +294,26 @@ class View:
     def reversible(self, run: int | None = None) -> Reversible:
         """Count what an undo would close, or keep. run: only of what this run brought to its state."""
         with self._reading() as connection:
-            return Reversible._make(connection.execute(_REVERSIBLE, {"run": run}).fetchone())
+            counts = connection.execute(_REVERSIBLE, {"run": run}).fetchone()
+            types = dict(connection.execute(_TYPES, {"run": run}).fetchall())
+        return Reversible._make((*counts, types))
 
-    def created(self, run: int | None = None) -> Generator[tuple[int, str, str, str, str], None, None]:
-        """Yield number, key, sid, interaction and channel of what an undo would close: by channel, the newest first."""
+    def created(self, run: int | None = None) -> Generator[tuple[int, str, str, str, str, str], None, None]:
+        """Yield what an undo would close, by channel, the newest first.
+
+        Each as its number, key, sid, interaction, channel and type.
+        """
         with self._reading() as connection:
             yield from connection.each(_CREATED, {"run": run})
 
-    def key_of(self, sid: str) -> str | None:
-        """Return the key of the row whose participant has this sid, or None."""
+    def owners(self, sids: Iterable[str]) -> dict[str, Owner]:
+        """Return sid → whose participant it is or was, for those that are some row's. Case does not count."""
+        found: dict[str, Owner] = {}
         with self._reading() as connection:
-            found = connection.execute("SELECT key FROM rows WHERE sid = ?", (sid,)).fetchone()
-        return str(found[0]) if found else None
+            for sid in sids:
+                if owner := connection.execute(_OWNER, {"sid": sid}).fetchone():
+                    found[sid] = Owner(owner[0], bool(owner[1]))
+        return found
 
     def export(self, states: Sequence[str] = (), run: int | None = None) -> Generator[tuple[Any, ...], None, None]:
         """Yield the columns of `COLUMNS` for each row, in the order in which rows were first sent.

@@ -38,6 +38,8 @@ class CsvDecoder:
         self.delimiter = delimiter
         self._rows = csv.reader(parsed, delimiter=delimiter, strict=True)
         self.columns = self._read_header()
+        self.tail = self.header
+        """Once all records were read: the text of the last one, or of what stood there and was none."""
 
     @property
     def line(self) -> int:
@@ -74,7 +76,7 @@ class CsvDecoder:
     def records(self) -> Iterator[Record]:
         """Yield the records after the header, once."""
         rows, columns, texts = self._rows, self.columns, self._texts
-        width = self._width
+        width, text = self._width, self.tail
         plain = width if width == len(columns) else -1
         make = tuple.__new__  # what Record(...) does in the end; the detour is a tenth of the time of a record
         line = self.line
@@ -97,6 +99,7 @@ class CsvDecoder:
                 yield Record(line, text, None, _OVERLONG if "field limit" in str(exc) else _MISQUOTED)
                 line = self.line
             else:
+                self.tail = text
                 return
 
     def _text_since(self, line: int) -> str:
@@ -167,6 +170,7 @@ class NdjsonDecoder:
     header_line = 0
     columns = None
     delimiter = ""
+    tail = ""  # what is no record is blank here
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = _join_returns(lines)

@@ -108,6 +108,8 @@ class Pipe(io.RawIOBase):
         self._poll = select.poll()
         self._poll.register(fd, _READABLE)
         self._poll.register(self._ended, _READABLE)
+        self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        """Whether a file was redirected here (`< export.csv`), so that nothing can be cut off on the way."""
 
     def readable(self) -> bool:
         """Tell io that this is for reading."""

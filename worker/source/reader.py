@@ -56,9 +56,9 @@ class Reader:
     without any line; `delimiter`, "" for NDJSON; `encoding`; `compression`, None without; `stamp`, of the compressed
     file, None for stdin. Header + the texts of all records are the input, decompressed, without its blank lines.
 
-    Opening and reading raise SourceError, naming file and line: cannot be read, compressed and not whole, not text in
-    this encoding, a header or a quote after which no record can be trusted, empty (unless `allow_empty`), changed
-    meanwhile.
+    Opening and reading raise SourceError, naming file and line: cannot be read, compressed and not whole, a pipe that
+    ends without a line end (after all whole records), not text in this encoding, a header or a quote after which no
+    record can be trusted, empty (unless `allow_empty`), changed meanwhile.
     """
 
     format: Literal["csv", "ndjson"]
@@ -78,6 +78,7 @@ class Reader:
         self._counted = counted
         self._stdin = stdin
         self._pipe: Pipe | None = None
+        self._may_be_cut = False
         self._text: io.TextIOWrapper | None = None
         self._decoder: Decoder | None = None
         self._batches: Iterator[list[Record]] = iter(())
@@ -141,6 +142,8 @@ class Reader:
     def _open(self) -> None:
         with self._explained():
             binary, self.compression = decompress(self._open_bytes(), self.source.path)
+            # A pipe looks the same whether its writer came to its end or died. Compressed data has an end of its own.
+            self._may_be_cut = not (self.source.path or self.compression or (self._pipe and self._pipe.is_file))
             # Lines keep their ends, and every kind of end is one: what a record looks like is the decoder's business.
             self._text = io.TextIOWrapper(binary, encoding=self.encoding, newline="")
             self.stamp = None if self.source.path is None else Stamp.of(binary.fileno())
@@ -161,6 +164,8 @@ class Reader:
         if self._decoder is not None:
             self.header, self.header_line = self._decoder.header, self._decoder.header_line
             self.columns, self.delimiter = self._decoder.columns, self._decoder.delimiter
+            if self._is_cut(self.header):
+                raise self._cut_off(self.header_line)
             self._batches = self._read(self._decoder)
 
     def _decode(self, lines: Iterator[str], first: str) -> Decoder:
@@ -224,7 +229,13 @@ class Reader:
             while batch := list(islice(records, BATCH_RECORDS)):
                 found = True
                 self._check_unchanged()  # its last record may have been half written when it was read
-                yield batch
+                last = batch.pop() if self._is_cut(batch[-1].text) else None
+                if batch:
+                    yield batch
+                if last:
+                    raise self._cut_off(last.line)
+        if self._is_cut(decoder.tail) and decoder.tail.strip(" \r\n"):  # a record of empty fields, so far
+            raise self._cut_off(decoder.line - 1)
         if not found and not self._settings.allow_empty:
             raise SourceError(f"{self.source.name}: has a header and no records; {_ALLOW_EMPTY}")
 
@@ -232,6 +243,17 @@ class Reader:
         """Come after the last line and yield nothing: a record cut short by a change is not taken for a damaged one."""
         self._check_unchanged()
         yield from ()
+
+    def _is_cut(self, text: str) -> bool:
+        """Tell whether the input may have been cut off inside this text: nothing else follows without a line end."""
+        return self._may_be_cut and text[-1:] not in {"", "\n", "\r"}
+
+    def _cut_off(self, line: int) -> SourceError:
+        return SourceError(
+            f"{self.source.name}: line {line}: the last line has no line end, so the input may be cut off inside it; "
+            "this line was left out. Run again with the whole input: rows that were created are not sent again. If the "
+            "input is whole, add the line end: { COMMAND; echo; } | flex-import ..."
+        )
 
     def _check_unchanged(self) -> None:
         if self._text is not None and self.stamp is not None and Stamp.of(self._text.fileno()) != self.stamp:

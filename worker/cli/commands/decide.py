@@ -54,8 +54,11 @@ def resolve(
     created: Annotated[str | None, Parameter(help="It exists, and this is its sid.")] = None,
     not_created: Annotated[bool, flag("It does not exist; the next run sends it.")] = False,
     file: Annotated[Path | None, Parameter(name="--from", help="A CSV with the columns key and sid.")] = None,
+    force: Annotated[bool, flag("Record a sid that is not a candidate of its row, and ask nothing.")] = False,
 ) -> int:
     """Record your decision about rows in doubt, by key or the beginning of one.
+
+    A sid is taken if failures shows it as a candidate of the row; any other one has to be confirmed.
 
     Example: flex-import resolve 164b10bd --not-created
     """
@@ -63,7 +66,7 @@ def resolve(
     from worker.cli.loading import configure
 
     settings = configure(config, ledger, {"api": {"base_url": base_url}})
-    return resolve_rows(keys, settings, created=created, not_created=not_created, file=file)
+    return resolve_rows(keys, settings, created=created, not_created=not_created, file=file, force=force)
 
 
 @app.command(group=DECIDE)
