@@ -956,7 +956,7 @@ class LedgerContract:
 
     # ---- undone -----------------------------------------------------------------------------------------------------
 
-    def test_a_row_whose_participant_was_closed_is_done_until_it_is_freed(self, desk: Desk, place: Place) -> None:
+    def test_a_row_whose_participant_was_closed_is_not_sent_until_it_is_freed(self, desk: Desk, place: Place) -> None:
         """Its sid stays; read again it is not sent, freed it is, and then it gets a sid of its own."""
         wanted = desk.row(1)
         number = desk.bring(wanted, OUTCOMES[0])
@@ -967,7 +967,7 @@ class LedgerContract:
         assert desk.ledger.settled_by_run() == {State.CLOSED: 1}
         [known] = desk.ledger.write([Intent(wanted)])
         assert isinstance(known, Known)
-        assert standing_of(known, wanted.fingerprint) is Standing.ALREADY_DONE
+        assert standing_of(known, wanted.fingerprint) is Standing.CLOSED
         desk.begin_next_run()
         assert desk.ledger.write([Free()]) == [1]
         [freed] = place.rows()

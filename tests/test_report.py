@@ -68,6 +68,8 @@ def cause(code: Exit) -> Cause:
     [
         ({"created": 1}, (), 0),
         ({"existed": 1, "already_done": 1, "duplicate": 1, "waived": 1}, (), 0),
+        ({"closed": 1, "unread": 1}, (Exit.STOPPED,), 6),
+        ({"closed": 1, "in_doubt": 1}, (), 4),
         ({}, (), 0),
         ({"created": 9, "rejected": 1}, (), 1),
         ({"parked": 1}, (), 1),
@@ -178,6 +180,13 @@ def test_a_settled_row_is_counted_in_its_place(name: str, outcome: Outcome) -> N
     assert (getattr(tally, name), tally.settled, tally.holds()) == (1, {State(name): 1}, True)
 
 
+@pytest.mark.parametrize("others", [{"already_done": 2}, {"rejected": 1}])
+def test_rows_that_undo_closed_are_not_done(others: dict[str, int]) -> None:
+    """The run sent everything else, but not these: as rows that were not sent, with a reason of their own."""
+    account = account_of(tally_of(closed=3, **others))
+    assert (account.exit_code, account.reason) == (4, "finished; 3 rows were closed by undo and not sent")
+
+
 # ---- text -----------------------------------------------------------------------------------------------------------
 
 BIG = {
@@ -253,6 +262,7 @@ def test_the_summary_of_a_large_run_is_folded_not_cut() -> None:
         ({"created": 5, "rejected": 1}, (), ["flex-import export --rejects fix/"]),
         ({"in_doubt": 1, "parked": 1}, (), ["flex-import reconcile", "flex-import export --rejects fix/"]),
         ({"created": 1, "unread": 9}, (Exit.STOPPED,), ["the same command"]),
+        ({"already_done": 1, "closed": 2}, (), ["flex-import retry --state closed"]),
         ({"created": 1, "failed": 1}, (Exit.BUG,), ["flex-import status"]),
     ],
 )
@@ -293,14 +303,15 @@ def test_the_last_line_has_every_count_that_is_not_zero() -> None:
     """And they add up to its total."""
     last = as_text(account_of(tally_of(**EVERYTHING, unread=11))).splitlines()[-1]
     total, *parts = (int(number.replace(",", "")) for number in re.findall(r"[\d,]+", last.partition(": ")[2]))
-    assert total == sum(parts) == 66
-    assert len(parts) == 11
+    assert total == sum(parts) == 77
+    assert len(parts) == 12
 
 
 @pytest.mark.parametrize(
     ("counts", "causes", "says"),
     [
         ({"created": 1}, (), "Finished. Nothing lost."),
+        ({"already_done": 2, "closed": 1}, (), "Finished. Nothing lost."),
         ({"already_done": 3}, (), "Everything was already done; nothing was sent."),
         ({"created": 1}, (cause(Exit.SIGINT),), "Because of SIGINT. Nothing lost."),
     ],
@@ -354,18 +365,19 @@ def test_the_json_object_is_the_contract_s() -> None:
     )
     assert list(json.loads(json.dumps(as_json(account))).items()) == [
         ("run", 2),
-        ("input_rows", 60),
-        ("read", 55),
+        ("input_rows", 71),
+        ("read", 66),
         ("created", 1),
         ("existed", 2),
         ("already_done", 3),
-        ("duplicate", 4),
-        ("rejected", 5),
-        ("parked", 6),
-        ("waived", 7),
-        ("failed", 8),
-        ("in_doubt", 9),
-        ("not_sent", 10),
+        ("closed", 4),
+        ("duplicate", 5),
+        ("rejected", 6),
+        ("parked", 7),
+        ("waived", 8),
+        ("failed", 9),
+        ("in_doubt", 10),
+        ("not_sent", 11),
         ("unread", 5),
         ("changed", 1),
         ("identity_holds", True),

@@ -126,7 +126,7 @@ COUNTED = {
     State.WAIVED: "waived",
     State.FAILED: None,
     State.IN_DOUBT: "in_doubt",
-    State.CLOSED: "already_done",
+    State.CLOSED: "closed",
 }
 
 

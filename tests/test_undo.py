@@ -371,7 +371,8 @@ async def test_a_run_is_undone_and_may_be_done_again(tmp_path: Path, service: tu
     assert {one.status for one in emulator.truth.participants.values()} == {"closed"}
     assert states(tmp_path) == {"closed": 60}
     again = await command(tmp_path, base_url, "run", "a.csv")
-    assert "60 already done" in again.out
+    assert (again.code, "60 closed" in again.out, "already done" in again.out) == (4, True, False)
+    assert "flex-import retry --state closed" in again.out
     freed = await command(tmp_path, base_url, "retry", "--state", "closed")
     assert "60 rows closed by undo: free to be sent again" in freed.out
     once_more = await command(tmp_path, base_url, "run", "a.csv")

@@ -37,6 +37,7 @@ _NOTES = {
     "rejected": "a definite no; the groups below say why",
     "existed": "were members already",
     "already_done": "by earlier runs",
+    "closed": "by undo; not sent",
     "duplicate": "the same record again; the first one counts",
     "parked": "not sent: their channel is closed, gone or full",
     "failed": "surely not created; sent again next time",
@@ -82,7 +83,7 @@ class Account:
         if not self.identity_holds:
             true.add(Exit.BUG)
         earlier = tally.earlier
-        if tally.in_doubt or earlier.get(State.IN_DOUBT) or (tally.not_sent and not self.causes):
+        if self._in_doubt or (tally.closed and not self.causes):
             true.add(Exit.DOUBT)
         if not tolerable(self._bad, tally.read + tally.unread + sum(earlier.values()), self.tolerate_ratio):
             true.add(Exit.BAD_ROWS)
@@ -99,7 +100,16 @@ class Account:
         code = self.exit_code
         if code is Exit.DONE and self._bad:
             return f"finished; {self._bad:,} rows were rejected, parked or failed, no more than exit.tolerate_ratio"
+        if code is Exit.DOUBT and self.tally.closed and not self._in_doubt:
+            return f"finished; {self.tally.closed:,} rows were closed by undo and not sent"
         return next((cause.reason for cause in self.causes if cause.exit is code), code.meaning)
+
+    @property
+    def _in_doubt(self) -> bool:
+        """Whether rows are in doubt, or not sent because their channel has one."""
+        tally = self.tally
+        waiting = tally.not_sent and not self.causes
+        return bool(tally.in_doubt or tally.earlier.get(State.IN_DOUBT) or waiting)
 
 
 def most_serious(codes: Collection[Exit]) -> Exit:
@@ -184,7 +194,8 @@ def _headline(account: Account) -> str:
         reason = account.reason
         return f"{reason[:1].upper()}{reason[1:]}{'' if reason.endswith(('.', '?', '!')) else '.'}{nothing_lost}"
     tally = account.tally
-    if tally.already_done and not tally.requests and not tally.not_sent and not tally.in_doubt and not tally.failed:
+    left = tally.not_sent + tally.in_doubt + tally.failed + tally.closed
+    if tally.already_done and not tally.requests and not left:
         return "Everything was already done; nothing was sent."
     return f"Finished.{nothing_lost}"
 
@@ -228,6 +239,8 @@ def _next_lines(account: Account) -> list[str]:
         steps.append(("the same command", "goes on where this run ended"))
     if tally.in_doubt or tally.earlier.get(State.IN_DOUBT):
         steps.append(("flex-import reconcile", "looks for what is in doubt"))
+    if tally.closed:
+        steps.append(("flex-import retry --state closed", "frees them; run the files again"))
     if tally.rejected or tally.parked:
         steps.append(("flex-import export --rejects fix/", "the records, to repair"))
     if not steps:

@@ -89,6 +89,7 @@ def as_line(moment: Moment, pace: float, now: datetime) -> str:
 def _worth_saying(tally: Tally) -> list[tuple[str, int]]:
     counts = (
         ("already done", tally.already_done),
+        ("closed", tally.closed),
         ("rejected", tally.rejected),
         ("parked", tally.parked),
         ("failed", tally.failed),

@@ -39,6 +39,7 @@ class Queued:
     queued: int = 0
     known: int = 0
     already_done: int = 0
+    closed: int = 0
     duplicate: int = 0
     rejected: int = 0
     parked: int = 0
@@ -52,7 +53,7 @@ class Queued:
     @property
     def holds(self) -> bool:
         """Whether every row that was read is somewhere."""
-        places = (self.queued, self.known, self.already_done, self.duplicate, self.rejected)
+        places = (self.queued, self.known, self.already_done, self.closed, self.duplicate, self.rejected)
         return self.read == sum(places) + self.parked + self.waived + self.in_doubt
 
     @property
@@ -60,6 +61,8 @@ class Queued:
         """As of a run: 1 when rows need a repair."""
         if not self.holds:
             return Exit.BUG
+        if self.closed:
+            return Exit.DOUBT
         return Exit.BAD_ROWS if self.rejected or self.parked else Exit.DONE
 
 
@@ -133,6 +136,7 @@ def _as_text(found: Queued, ledger: str) -> str:
         ("queued", found.queued, ""),
         ("queued before", found.known, ""),
         ("already done", found.already_done, ""),
+        ("closed", found.closed, "by undo; flex-import retry --state closed frees them"),
         ("duplicate", found.duplicate, ""),
         ("rejected", found.rejected, "flex-import failures says why"),
         ("parked", found.parked, ""),

@@ -29,6 +29,7 @@ _WHOLE = {"malformed": "record", "key_conflict": "source.key"}
 """Code → what stands in the column of fields where a reason names none."""
 
 _NOTES = {
+    "closed": "by undo, in earlier runs; flex-import retry --state closed frees them",
     "duplicate": "the same record again; the first one counts",
     "parked": "by the API, in earlier runs",
     "waived": "in earlier runs",

@@ -10,7 +10,7 @@ from worker.ledger.survey import Surveyed
 from worker.model import Draft, State
 from worker.payload import ready
 
-NOT_SENT = ("already_done", "duplicate", "rejected", "parked", "waived", "in_doubt", "changed")
+NOT_SENT = ("already_done", "closed", "duplicate", "rejected", "parked", "waived", "in_doubt", "changed")
 """What a row that is not sent is counted as; `changed` ones are counted under another name, too."""
 
 _EXAMPLES = 3

@@ -230,6 +230,7 @@ class Standing(Enum):
 
     SEND = "send"
     ALREADY_DONE = "already_done"
+    CLOSED = "closed"
     REJECTED = "rejected"
     PARKED = "parked"
     WAIVED = "waived"
@@ -245,7 +246,7 @@ _STANDING = {
     State.WAIVED: Standing.WAIVED,
     State.FAILED: Standing.SEND,
     State.IN_DOUBT: Standing.IN_DOUBT,
-    State.CLOSED: Standing.ALREADY_DONE,
+    State.CLOSED: Standing.CLOSED,
 }
 
 

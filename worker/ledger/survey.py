@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Generic, NamedTuple, Self, TypeVar, assert_never
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from worker.errors import LedgerError
 from worker.ledger import Finding, Known, SourceFile, Standing, standing_of
@@ -201,15 +201,12 @@ class Survey:
             surveyed.findings.append(finding)
         if known is not None and known.state in self._hand_on:
             standing = Standing.SEND
-        match standing:
-            case Standing.SEND:
-                surveyed.send.append(row)
-                if row.warnings:
-                    surveyed.count("warned")
-            case Standing.ALREADY_DONE | Standing.REJECTED | Standing.PARKED | Standing.WAIVED | Standing.IN_DOUBT:
-                surveyed.count(standing.value)
-            case _:
-                assert_never(standing)
+        if standing is not Standing.SEND:
+            surveyed.count(standing.value)
+            return
+        surveyed.send.append(row)
+        if row.warnings:
+            surveyed.count("warned")
 
 
 def _place_of(item: Draft) -> tuple[str, bytes, int, int]:

@@ -21,6 +21,7 @@ class Tally:
     created: int = 0
     existed: int = 0
     already_done: int = 0
+    closed: int = 0
     duplicate: int = 0
     rejected: int = 0
     parked: int = 0
@@ -89,6 +90,7 @@ BUCKETS = (
     "created",
     "existed",
     "already_done",
+    "closed",
     "duplicate",
     "rejected",
     "parked",

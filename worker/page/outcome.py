@@ -11,6 +11,7 @@ from worker.page.wording import Calendar, count, rows, share
 _NOTES = {
     "existed": "were members already",
     "already_done": "by earlier runs",
+    "closed": "by undo; not sent until they are freed",
     "duplicate": "the same record again; the first one counts",
     "rejected": "a definite no",
     "parked": "not sent: their channel is closed, gone or full",

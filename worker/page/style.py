@@ -117,6 +117,7 @@ p.bad{color:var(--bad);font-weight:620}
 .of-created{fill:var(--accent)}
 .of-existed{fill:url(#accent-lines)}
 .of-already-done{fill:var(--accent-soft)}
+.of-closed{fill:var(--grey-pale);stroke:var(--grey)}
 .of-duplicate{fill:var(--grey)}
 .of-waived{fill:url(#grey-lines)}
 .of-rejected{fill:var(--bad)}
