@@ -31,7 +31,7 @@ from worker.cli import call
 from worker.emulator import Answer, Emulator, serve
 from worker.ledger.opening import create_ledger
 from worker.ledger.survey import Survey
-from worker.model import Draft, Misfit, NotSent, Reply
+from worker.model import Draft, Lost, Misfit, NotSent, Reply, Unlisted
 
 HEADER = "interaction_sid,channel_sid,type,media_properties.address\n"
 THERE = "https://flex.example.com"
@@ -113,6 +113,16 @@ class Prompted:
         self.departures += 1
 
 
+class Eager:
+    """A departure that lets every row go."""
+
+    async def ready(self) -> None:
+        """Wait for nothing."""
+
+    def left(self) -> None:
+        """Take note of nothing."""
+
+
 class Talkative:
     """A server that begins its first connections with an answer to nothing, and then answers whoever asks."""
 
@@ -191,7 +201,7 @@ async def test_what_came_before_the_question_is_not_its_answer(unasked: int, *, 
         assert isinstance(answer, Reply)
         assert (answer.status, json.loads(answer.body)) == (201, {"sid": sid("UT", "{}")})
     else:
-        assert answer == NotSent("_UnusableError: 3 connections died before the request left")
+        assert answer == NotSent("UnusableError: 3 connections died before the request left")
     assert len(server.asked) == departure.departures == int(sent)
 
 
@@ -208,6 +218,146 @@ async def test_an_answer_too_many_belongs_to_no_row(tmp_path: Path) -> None:
         found[str(n + 2)] for n in range(30)
     } == {sid("UT", asked) for asked in server.asked}
     assert len(server.asked) == len(set(server.asked)) == 30
+
+
+@asynccontextmanager
+async def endless(first: bytes, more: bytes, seconds: float = 0) -> AsyncIterator[str]:
+    """Serve on loopback: each request is answered with some bytes, and then with the same ones for ever.
+
+    seconds: the pause between them.
+    """
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talking.append(asyncio.current_task())
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(first)
+            while True:
+                writer.write(more)
+                await writer.drain()
+                await asyncio.sleep(seconds)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    talking: list[asyncio.Task[None] | None] = []
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        tasks = [task for task in talking if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n" * 2000
+HINTS = b"HTTP/1.1 103 Early Hints\r\n" + b"Link: </%s>; rel=preload\r\n" % (b"x" * 60_000) * 2000
+FLOODS = {
+    "100 Continue": (b"", INTERIM, 0, "more than 20 interim responses (1xx)"),
+    "one at a time": (b"", INTERIM[:25], 0.005, "more than 20 interim responses (1xx)"),
+    "102 Processing": (b"", INTERIM.replace(b"100 Continue", b"102 Processing"), 0, "more than 20 interim responses"),
+    "a head without end": (b"HTTP/1.1 103 Early Hints\r\n", HINTS.partition(b"\n")[2], 0, "more than 1 MiB before"),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_responses_without_end_are_a_lost_answer_and_no_list(flood: str) -> None:
+    """A create that was sent may exist; a list says nothing. Both end long before the read time-out."""
+    first, more, seconds, reason = FLOODS[flood]
+    async with (
+        endless(first, more, seconds) as base_url,
+        Api(base_url, "SK1", "s", concurrency=2, read_timeout=60) as api,
+    ):
+        with anyio.fail_after(10):
+            answer = await api.create(row(1), Eager())
+            listing = await api.list(sid("KD", 1), sid("UO", 1), Eager())
+    assert isinstance(answer, Lost)
+    assert reason in answer.reason
+    assert isinstance(listing, Unlisted)
+    assert reason in listing.reason
+    assert listing.failed
+
+
+async def test_a_proxy_that_answers_a_connect_without_end_sends_nothing() -> None:
+    """No tunnel, no request: the row certainly did not leave."""
+    async with endless(b"", INTERIM) as where, Api(THERE, "SK1", "s", concurrency=1, proxy=where) as api:
+        with anyio.fail_after(5):
+            answer = await api.create(row(1), Eager())
+    assert answer == NotSent("EndlessError: more than 20 interim responses (1xx), and no answer")
+
+
+async def test_a_few_interim_responses_are_passed_over() -> None:
+    """As HTTP says; also for the second request on the same connection."""
+    made = b'{"sid": "%s"}' % sid("UT", 1).encode()
+    answer = INTERIM[: 25 * 19] + b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%s" % (len(made), made)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"Content-Length: (\d+)", head)
+                await reader.readexactly(int(length.group(1)) if length else 0)
+                writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Api(base_url, "SK1", "s", concurrency=1) as api:
+            answers = [await api.create(row(1), Eager()) for _ in range(3)]
+    assert {type(one) for one in answers} == {Reply}
+
+
+@pytest.mark.parametrize("more", [INTERIM, STALE * 2000], ids=["interim responses", "answers nobody asked for"])
+async def test_an_idle_connection_that_talks_on_and_on_is_dropped(more: bytes) -> None:
+    """Nobody reads what comes between two requests, so it would be kept for as long as the connection is."""
+    dropped = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        with suppress(ConnectionError):
+            await asyncio.sleep(0.1)
+            while True:
+                writer.write(more)
+                await writer.drain()
+        dropped.set()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Api(base_url, "SK1", "s", concurrency=1) as api:
+            assert isinstance(await api.list(sid("KD", 1), sid("UO", 1), Eager()), Unlisted)
+            with anyio.fail_after(5):
+                await dropped.wait()
+
+
+def peak_of(process: Process) -> int:
+    """Return the most memory that a process has had, in MiB; 0 once it is gone."""
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{process.pid}/status").read_text("utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) >> 10
+    return 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process took")
+async def test_responses_without_end_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """They came faster than they were passed over, and took a gigabyte in the time that an answer may take."""
+    (tmp_path / "a.csv").write_text(csv_of(6), encoding="utf-8")
+    peak = 0
+    async with endless(b"", INTERIM) as base_url:
+        env = {**HOLDING, "FLEX_IMPORT__API__READ_TIMEOUT_SECONDS": "5"}
+        process = await start(*words(base_url, "a.csv"), "--json", cwd=tmp_path, env=env)
+        ending = asyncio.create_task(finish(process))
+        while not ending.done():
+            peak = max(peak, peak_of(process))
+            await asyncio.sleep(0.02)
+        ended = await ending
+    assert peak < 120, f"{peak} MiB"
+    account = json.loads(ended.out)
+    assert (account["in_doubt"], account["identity_holds"]) == (6, True)
 
 
 async def test_what_a_service_says_is_stored_clean(tmp_path: Path) -> None:

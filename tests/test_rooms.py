@@ -25,6 +25,7 @@ TABLE: dict[str, frozenset[str]] = {
     "model": frozenset({"state"}),
     "credentials": frozenset({"errors", "pydantic"}),
     "place": frozenset({"errors"}),
+    "descriptor": frozenset({"errors"}),
     "config": frozenset({"errors", "place", "timetable", "pydantic", "pydantic_settings", "yarl"}),
     "phone": frozenset({"errors", "phonenumbers"}),
     "filter": frozenset({"errors", "phone"}),

@@ -6,8 +6,8 @@ import signal
 import anyio
 import pytest
 
-from worker.model import Exit, State, Tally
-from worker.stopping import NO_THRESHOLDS, Stop, Thresholds, conduct
+from worker.model import Cause, Exit, State, Tally
+from worker.stopping import NO_THRESHOLDS, Stop, Thresholds, conduct, final_causes
 
 
 def tally(**states: int) -> Tally:
@@ -51,3 +51,11 @@ async def test_signals_are_ignored_once_the_work_is_over() -> None:
     assert len(during) == 1
     assert during[0] is not signal.SIG_IGN
     assert {signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)} == {signal.SIG_IGN}
+
+
+@pytest.mark.parametrize(("requests", "told"), [(0, "nothing was sent: api.proxy"), (1, "halted: api.proxy")])
+def test_a_wrong_setting_is_a_usage_error_as_long_as_nothing_was_sent(requests: int, told: str) -> None:
+    """A script that reads exit 2 as `nothing was sent` is right; other causes stay as they are."""
+    drained = Cause(Exit.STOPPED, "drained")
+    found = final_causes([Cause(Exit.USAGE, "api.proxy"), drained], requests)
+    assert found == [Cause(Exit.HALTED if requests else Exit.USAGE, told), drained]

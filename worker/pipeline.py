@@ -295,7 +295,9 @@ class Pipeline:
         reconciled = False
         try:
             verdict = await self._submitter.submit(submission)
-            if isinstance(verdict, Halt):
+            if isinstance(verdict, Halt) and verdict.misconfigured:
+                self._drain(Cause(Exit.USAGE, verdict.reason))
+            elif isinstance(verdict, Halt):
                 self._drain(Cause(Exit.HALTED, f"halted: {verdict.reason} ({verdict.code})"))
             elif isinstance(verdict, Existed) and rounds:  # an earlier attempt made it after all
                 if sid := await self._doubts.find(row, number):

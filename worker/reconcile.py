@@ -155,7 +155,8 @@ class Reconciler:
     """Lists channels, before their first create and when a row is in doubt.
 
     on_refused: called when lists turn out to be refused. For some minutes there are no baselines then, and doubts wait
-    for a person or a later run; after that lists are tried again.
+    for a person or a later run; after that lists are tried again. on_misconfigured: called with the reason when no list
+    can be asked for as things are configured.
     """
 
     def __init__(
@@ -166,12 +167,14 @@ class Reconciler:
         draining: anyio.Event,
         *,
         on_refused: Callable[[str], None],
+        on_misconfigured: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._api = api
         self._traffic = traffic
         self._settings = doubt
         self._draining = draining
         self._on_refused = on_refused
+        self._on_misconfigured = on_misconfigured
         self._refused = ""
         self._refusing: set[str] = set()
         self._failing: set[str] = set()
@@ -242,7 +245,10 @@ class Reconciler:
                 return listing
             if listing.refused:
                 self._heed_refused(row, listing)
-            if listing.refused or listing.missing:  # asking again would get the same answer for this channel
+            if listing.misconfigured:
+                self._on_misconfigured(listing.reason)
+            # asking again would get the same answer for this channel
+            if listing.refused or listing.missing or listing.misconfigured:
                 return listing
             if row.channel in self._failing and not listing.throttled and not self._traffic.awaits_service:
                 break  # it used up its attempts before, for another row
@@ -264,6 +270,8 @@ class Reconciler:
                 lane.admit()
             elif listing.throttled and permit is not None:
                 lane.refuse(permit, Refusal(listing.code, listing.retry_after_seconds))
+            elif listing.misconfigured:  # which says nothing about the service
+                pass
             elif listing.failed:
                 lane.fail(listing.reason, unreachable=listing.unreachable, channel=row.channel)
             else:

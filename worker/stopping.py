@@ -54,6 +54,24 @@ class Thresholds(NamedTuple):
 NO_THRESHOLDS = Thresholds()
 
 
+def final_causes(causes: Sequence[Cause], requests: int) -> list[Cause]:
+    """Return the causes of a run's end, as they are told once it is over.
+
+    A setting that cannot work is a usage error (`Exit.USAGE`) if the run sent nothing; otherwise it halted the run.
+
+    Args:
+        causes: in the order in which they came.
+        requests: requests of this run that reached the service and may have changed something there.
+    """
+    return [_final(cause, requests) if cause.exit is Exit.USAGE else cause for cause in causes]
+
+
+def _final(cause: Cause, requests: int) -> Cause:
+    if requests:
+        return Cause(Exit.HALTED, f"halted: {cause.reason}")
+    return Cause(Exit.USAGE, f"nothing was sent: {cause.reason}")
+
+
 class Stop:
     """The state of stopping, shared by everybody in a run. causes: in the order in which they came."""
 

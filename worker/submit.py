@@ -115,11 +115,18 @@ class Submission:
         match verdict:
             case Retry(code, reason):
                 self.outcome = Failed(code, reason)
+            case Halt(misconfigured=True):
+                self.outcome = NOT_SENT
             case Halt(code, reason, may_exist):
                 halted = f"the run was halted: {reason}"
                 self.outcome = InDoubt(code, halted, stranger=True) if may_exist else Failed(code, halted)
             case _:
                 self.outcome = verdict
+
+    def take_back(self) -> None:
+        """Count the attempt that is over no more: it got no further than a proxy of ours."""
+        self.attempts -= 1
+        self._tally.requests -= 1
 
     def settlement(self, *, reconciled: bool = False) -> Settlement:
         """Return what is to be recorded now. reconciled: as of `Settlement`."""
@@ -213,6 +220,10 @@ class Submitter:
                 permit = submission.home()
             verdict = self._judge(answer, submission.row)
             submission.take(answer, verdict)
+            if isinstance(verdict, Halt) and verdict.misconfigured:  # which says nothing about the service
+                if permit is not None:
+                    submission.take_back()
+                return verdict
             self._report(answer, verdict, permit)
         except WithdrawnError:
             return submission.outcome

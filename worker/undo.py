@@ -158,6 +158,8 @@ class Undoer:
                     self._heed_forbidden(reason, forbidden=forbidden)
                 elif self._refused_others is not None:
                     self._refused_others += not gone
+            case Halt(_, reason, misconfigured=True):
+                self._stop.drain(Cause(Exit.USAGE, reason))
             case Halt(code, reason):
                 self._stop.drain(Cause(Exit.HALTED, f"halted: {reason} ({code})"))
             case Retry(code, _, stranger=stranger):
@@ -186,6 +188,8 @@ class Undoer:
         finally:
             departure.end()
         if not isinstance(listing, Listing):
+            if listing.misconfigured:
+                self._stop.drain(Cause(Exit.USAGE, listing.reason))
             return False
         lane.admit()
         sids = [found.sid for found in listing.participants]
@@ -219,7 +223,9 @@ class Undoer:
             finally:
                 permit = departure.home()
             verdict = judge_closing(answer, one.sid)
-            if not isinstance(answer, Reply):
+            if isinstance(verdict, Halt) and verdict.misconfigured:  # which says nothing about the service
+                self._undone.requests -= departure.was_away
+            elif not isinstance(answer, Reply):
                 lane.fail(answer.reason, unreachable=not departure.was_away)
             elif answer.status >= _SERVER_ERROR:
                 lane.fail(f"status {answer.status}", unreachable=False)

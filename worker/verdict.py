@@ -109,6 +109,9 @@ _GONE = dict.fromkeys(("404", "20404", "45006", "45310", "45362"), "no such part
 NOT_CLOSED = "not_closed"
 """The code of an answer to a closing that does not say that the participant is closed."""
 
+MISCONFIGURED = "misconfigured"
+"""The code of a request that could not be made because of a setting."""
+
 UNKNOWABLE = frozenset({20500, 20503, 45001, 45005, 45350, 45361, 45372})
 FORBIDDEN = frozenset({20403, 50056})
 NEVER_PROCESSED = frozenset({407, 413, 414, 431})
@@ -143,12 +146,18 @@ def judge(answer: Answer, row: Row | None = None) -> Verdict:
     match answer:
         case Reply():
             return _judge_reply(answer, row)
-        case NotSent(reason):
-            return Retry("no_connection", reason)
+        case NotSent():
+            return _judge_unsent(answer)
         case Lost(reason):
             return InDoubt("lost", reason)
         case _:
             assert_never(answer)
+
+
+def _judge_unsent(answer: NotSent) -> Retry | Halt:
+    if answer.misconfigured:
+        return Halt(MISCONFIGURED, answer.reason, misconfigured=True)
+    return Retry("no_connection", answer.reason)
 
 
 def _judge_reply(reply: Reply, row: Row | None = None) -> Verdict:
@@ -195,8 +204,10 @@ def judge_closing(answer: Answer, sid: str) -> Closed | Refused | Retry | Halt:
 
     Closed only if the answer says so for this sid. Anything else that cannot be known is asked again.
     """
-    if not isinstance(answer, Reply):
-        return Retry("no_connection" if isinstance(answer, NotSent) else "lost", answer.reason)
+    if isinstance(answer, NotSent):
+        return _judge_unsent(answer)
+    if isinstance(answer, Lost):
+        return Retry("lost", answer.reason)
     status = answer.status
     if 200 <= status < 300:
         return _judge_closed(answer, sid)

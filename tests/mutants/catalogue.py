@@ -83,10 +83,38 @@ MUTANTS = (
     ),
     Mutant(
         "whatever broke was never sent",
-        "worker/api.py",
-        'answer = Lost(f"the connection broke before the answer: {reason}") if passage.left else NotSent(reason)',
-        "answer = NotSent(reason)",
+        "worker/api/client.py",
+        "        if left:\n",
+        "        if not left:\n",
         ("tests/test_api.py::test_a_lost_answer_is_lost_whether_or_not_the_row_was_made",),
+    ),
+    Mutant(
+        "a setting that cannot work is an outage",
+        "worker/verdict.py",
+        "    if answer.misconfigured:\n        return Halt(MISCONFIGURED, answer.reason, misconfigured=True)\n",
+        "",
+        ("tests/test_misconfigured.py::test_a_setting_that_cannot_work_halts_and_is_named",),
+    ),
+    Mutant(
+        "any handshake that breaks is a setting's fault",
+        "worker/api/breakage.py",
+        "    if reason in _NO_TLS:\n",
+        "    if reason not in _OLD_TLS:\n",
+        ("tests/test_misconfigured.py::test_a_handshake_that_breaks_is_tried_again",),
+    ),
+    Mutant(
+        "interim responses are passed over without end",
+        "worker/api/connector.py",
+        "            self._interim += 1\n",
+        "            pass\n",
+        ("tests/test_hostile.py::test_responses_without_end_are_a_lost_answer_and_no_list",),
+    ),
+    Mutant(
+        "too few open files are found out on the way",
+        "worker/cli/importing.py",
+        "    allow(settings.limits.concurrency)\n",
+        "",
+        ("tests/test_descriptor.py::test_too_few_open_files_are_refused_before_anything_is_made",),
     ),
     # ---- durable before moving on
     Mutant(
@@ -255,7 +283,7 @@ MUTANTS = (
     ),
     Mutant(
         "only the first page of a list is read",
-        "worker/api.py",
+        "worker/api/client.py",
         "            if page.next_url is None:\n",
         "            if page.next_url is None or found:\n",
         ("tests/test_api.py::test_a_channel_is_listed_to_its_end",),

@@ -24,6 +24,7 @@ from worker.cli.telling import masked, shown, tell
 from worker.cli.wiring import binding_of
 from worker.config import Config
 from worker.credentials import Credentials, read_credentials
+from worker.descriptor import allow
 from worker.errors import ConfigError, LedgerError, LedgerRefusedError
 from worker.ledger.binding import compare
 from worker.ledger.lock import refuse_network
@@ -74,9 +75,10 @@ def examine(config_file: Path | None, ledger: Place | None, base_url: str | None
     file = shown(str(config.path)) if config.path else "none: the defaults, and FLEX_IMPORT__ variables"
     here = [Check(Grade.OK, "config", f"{file}; flex-import config show has every value")]
     credentials, found = _credentials()
-    here += [found, *_ledger(config, credentials), *_disk(config.ledger_path), _hours(config)]
+    files = _files(config)
+    here += [found, *_ledger(config, credentials), *_disk(config.ledger_path), files, _hours(config)]
     there: list[Check] = []
-    if credentials is not None:
+    if credentials is not None and files.grade is Grade.OK:
         try:
             there = run_loop(_service, config, credentials)
         except ConfigError as exc:
@@ -174,6 +176,16 @@ def _commit_seconds(folder: Path) -> float:
     return statistics.median(took)
 
 
+def _files(config: Config) -> Check:
+    """Look whether as many files may be open as there are to be connections."""
+    concurrency = config.settings.limits.concurrency
+    try:
+        allow(concurrency)
+    except ConfigError as exc:
+        return Check(Grade.FAIL, "files", str(exc))
+    return Check(Grade.OK, "files", f"as many may be open as {concurrency} requests at once need")
+
+
 def _hours(config: Config) -> Check:
     limits = config.settings.limits
     if not limits.timetable:
@@ -214,6 +226,8 @@ async def _service(config: Config, credentials: Credentials) -> list[Check]:
     async with api_of(config, credentials) as api:
         answer, clock = await api.probe(interaction, channel, departure)
         took = time.perf_counter() - departure.left_at
+    if isinstance(answer, NotSent) and answer.misconfigured:
+        raise ConfigError(answer.reason)
     host = URL(config.settings.api.url).host_port_subcomponent or ""
     reached = f"{host} answers in {1000 * took:,.0f} ms"
     checks = _judged(answer, reached, host, known=channel != _NOBODY[1])

@@ -19,6 +19,7 @@ from worker.cli.windowing import hours_of
 from worker.cli.wiring import LedgerChoice, open_lookups, spare_collector
 from worker.config import Config, is_loopback
 from worker.credentials import Credentials, read_credentials
+from worker.descriptor import allow
 from worker.errors import WorkerError
 from worker.ledger import Why
 from worker.logs import configure
@@ -133,8 +134,12 @@ def logged(config: Config, *, quiet: bool) -> Iterator[None]:
 
 
 def api_of(config: Config, credentials: Credentials) -> Api:
-    """Return the API of this import; what its settings cannot be shows here, before anything is made."""
+    """Return the API of this import; what its settings cannot be shows here, before anything is made.
+
+    Raises ConfigError.
+    """
     settings = config.settings
+    allow(settings.limits.concurrency)
     return Api(
         settings.api.url,
         credentials.user,

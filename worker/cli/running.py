@@ -45,7 +45,7 @@ from worker.rules import Ruled
 from worker.sampler import keep_samples
 from worker.schedule import Hours, Schedule
 from worker.screen import Moment, News, as_line, show
-from worker.stopping import Stop, Task, Thresholds, conduct, heed_requests
+from worker.stopping import Stop, Task, Thresholds, conduct, final_causes, heed_requests
 from worker.submit import Submitter
 from worker.traffic import Alone, Lane, Pace, Traffic
 
@@ -155,6 +155,7 @@ class Running:
             self._settings.doubt,
             self._stop.draining,
             on_refused=self._observer.lists_refused,
+            on_misconfigured=self._end_misconfigured,
         )
 
     def _submitter(self) -> Submitter:
@@ -309,6 +310,12 @@ class Running:
         cause = Cause(
             Exit.HALTED, f"halted: the service was down for {duration(self._settings.stop.outage_seconds)} ({reason})"
         )
+        self._drain(cause)
+
+    def _end_misconfigured(self, reason: str) -> None:
+        self._drain(Cause(Exit.USAGE, reason))
+
+    def _drain(self, cause: Cause) -> None:
         if cause not in self._stop.causes:
             self._observer.run_stopping(cause)
         self._stop.drain(cause)
@@ -355,7 +362,7 @@ class Running:
             ledger=shown(str(self._ledger.path)),
             inputs=sum(source.path is not None for source, _ in self._job.inputs),
             last_request_at=_rfc3339(self._tally.last_request) if self._tally.last_request else None,
-            causes=self._stop.causes,
+            causes=final_causes(self._stop.causes, self._tally.requests),
             ledger_broke=self._ledger_broke,
             groups=groups,
             tolerate_ratio=self._settings.exit.tolerate_ratio,

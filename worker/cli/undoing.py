@@ -35,7 +35,7 @@ from worker.logs import LogObserver
 from worker.model import Cause, Exit, State
 from worker.report import duration, most_serious, printable
 from worker.schedule import Hours, Schedule
-from worker.stopping import Stop, conduct
+from worker.stopping import Stop, conduct, final_causes
 from worker.traffic import Traffic
 from worker.undo import CLOSABLE, FIRST_REFUSED, Reversal, Undoer, Undone
 
@@ -259,11 +259,12 @@ class _Undoing:
             recorded = self._ledger.settled_by_run().get(State.CLOSED, 0)
         except LedgerError as exc:
             self._stop.end(Cause(Exit.HALTED, f"halted: {exc}"))
-        holds = recorded == self._undone.closed and (not self._left or bool(self._stop.causes))
-        true = {cause.exit for cause in self._stop.causes}
+        causes = final_causes(self._stop.causes, self._undone.requests)
+        holds = recorded == self._undone.closed and (not self._left or bool(causes))
+        true = {cause.exit for cause in causes}
         true |= {Exit.BAD_ROWS} if self._undone.errored else set()
         code = most_serious(true if holds else {*true, Exit.BUG})
-        reasons = [cause.reason for cause in self._stop.causes if cause.exit is code]
+        reasons = [cause.reason for cause in causes if cause.exit is code]
         reason = reasons[0] if reasons else _REASONS.get(code, code.meaning)
         if not self._found.created:
             reason = f"nothing to close: {self._wish.whose} created no participant that is still there"

@@ -129,9 +129,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The request certainly never left: no connection was made."""
+    """The request certainly never reached the service: no connection was made, or a proxy of ours refused it.
+
+    misconfigured: a setting makes every request meet the same wall; the reason names it, and what to do.
+    """
 
     reason: str
+    misconfigured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ class Unlisted:
     """The channel could not be listed. refused: this caller may not list it (401, 403, 405).
 
     missing: this channel is not found. throttled: everybody has to slow down. failed: a server error, or no
-    answer. unreachable: no connection was made.
+    answer. unreachable: no connection was made. misconfigured: as in `NotSent`.
     code: the service's own, if there was one.
     """
 
@@ -177,6 +181,7 @@ class Unlisted:
     throttled: bool = False
     failed: bool = False
     unreachable: bool = False
+    misconfigured: bool = False
     code: str = ""
     retry_after_seconds: float | None = None
 
@@ -273,11 +278,13 @@ class Halt:
     """Every other row would meet the same wall: stop the run.
 
     may_exist: the answer was not the API's own, so this row is in doubt; otherwise it was not created.
+    misconfigured: as in `NotSent`; the row counts as not sent.
     """
 
     code: str
     reason: str
     may_exist: bool = False
+    misconfigured: bool = False
 
 
 Verdict = Outcome | Retry | Halt

@@ -1,138 +1,44 @@
-"""The Flex API over aiohttp: one create in, one answer out; a network fault is an answer, never an exception.
+"""The calls of the Flex API: one create in, one answer out; a network fault is an answer, never an exception.
 
-Whether a request left cannot be read off an exception. So the connector says it: it hands a connection over only
-after the row was allowed to leave, and from then on every fault means `Lost`. A connection comes before the limiter's
-grant, so that slow handshakes do not bunch requests behind it.
+The connector hands a connection over only after the row was allowed to leave, and from then on every fault means
+`Lost`. A connection comes before the limiter's grant, so that slow handshakes do not bunch requests behind it.
 """
 
 import asyncio
 import base64
 import json
 import re
-import ssl
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from contextvars import ContextVar
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol, Self
-from urllib.request import getproxies, proxy_bypass
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.tracing import Trace
 from yarl import URL
 
 from worker import __version__
-from worker.errors import ConfigError
+from worker.api.breakage import NOT_HTTP, PROXY_AUTHENTICATION_REQUIRED, misconfiguration, reason_of, refused_by
+from worker.api.connector import Connector, Departure, Passage, current_passage, tls_context
+from worker.api.proxy import proxy_for
 from worker.model import Answer, Listed, Listing, Lost, NotSent, Reply, Row, Unlisted
 from worker.verdict import code_of
 
 _MAX_BODY_BYTES = 1 << 20
-_CONNECTIONS = 3
-_LOOP_ROUNDS = 2
-"""Rounds of the event loop after which what a connection had to say before it was asked is known."""
-
 _MAX_PAGE_BYTES = 16 << 20
 _MAX_LIST_BYTES = 64 << 20
 _PAGE_SIZE = 1000
 _MAX_PAGES = 100
 _MAX_DIGITS = 7
 _MAX_RETRY_SECONDS = 10 * 365 * 86_400.0
-_NOT_HTTP = "the answer is not valid HTTP"
 _SID = re.compile(r"UT[0-9a-fA-F]{32}")
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED})
 
 _Request = Callable[..., AbstractAsyncContextManager[aiohttp.ClientResponse]]
-
-
-class Departure(Protocol):
-    """What stands between a row with a connection and its first byte."""
-
-    async def ready(self) -> None:
-        """Wait until the row may leave."""
-
-    def left(self) -> None:
-        """Take note that from here on the service may act on the row."""
-
-
-class _UnusableError(aiohttp.ClientConnectionError):
-    """Connections kept dying, or were talked on before anything was asked, while a row waited: it never left."""
-
-
-class _Passage:
-    """One attempt's way through the connector. late: its answer did not end within so long after it left."""
-
-    __slots__ = ("_departure", "_loop", "_read_timeout", "_timer", "content", "late", "left")
-
-    def __init__(self, departure: Departure, read_timeout: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._departure = departure
-        self._read_timeout = read_timeout
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self.content: aiohttp.StreamReader | None = None
-        self.left = False
-        self.late = False
-
-    async def ready(self) -> None:
-        await self._departure.ready()
-
-    def leave(self, connection: aiohttp.connector.Connection) -> None:
-        self.end()
-        self.left = True
-        self._departure.left()
-        # a timer of the loop: a cancel scope would cost more than all else that is done here for a row
-        self._timer = self._loop.call_later(self._read_timeout, self._give_up, connection)
-
-    def _give_up(self, connection: aiohttp.connector.Connection) -> None:
-        self.late = True
-        if connection.transport is not None:
-            connection.transport.abort()  # whoever reads from it learns that at once
-        if self.content is not None:  # after a bad chunk aiohttp has closed the connection, but told no reader
-            self.content.set_exception(aiohttp.ClientPayloadError())
-
-    def end(self) -> None:
-        """Take note that the answer is read, or that there will be none."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-_passage: ContextVar[_Passage | None] = ContextVar("passage", default=None)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Hands a connection over only when its row may leave, and only if it is still alive then."""
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the base class has it
-    ) -> aiohttp.connector.Connection:
-        passage = _passage.get()
-        if passage is not None and passage.late:  # the client asks once more by itself where asking changes nothing
-            raise _UnusableError("the answer did not come in time")
-        for _ in range(_CONNECTIONS):
-            connection = await super().connect(req, traces, timeout)
-            if passage is None:
-                return connection
-            try:
-                await passage.ready()
-                for _ in range(_LOOP_ROUNDS):
-                    await asyncio.sleep(0)
-            except BaseException:
-                connection.release()
-                raise
-            protocol = connection.protocol
-            # bytes that nobody asked for would be taken for the answer to this request
-            if protocol is not None and protocol.is_connected() and not protocol.should_close:
-                passage.leave(connection)
-                return connection
-            connection.close()  # nothing was written, so another one is as good
-        raise _UnusableError(f"{_CONNECTIONS} connections died before the request left")
 
 
 class Api:
@@ -140,7 +46,7 @@ class Api:
 
     base_url: origin without a path. user, secret: HTTP Basic [docs]. concurrency: connections at most. Timeouts in
     seconds; the read timeout is total, from the first byte sent to the last one read. proxy, trust_environment: as in
-    `_proxy_for`. Raises ConfigError for a CA bundle that cannot be loaded and for a proxy that is no address.
+    `proxy_for`. Raises ConfigError for a CA bundle that cannot be loaded and for a proxy that is no address.
     """
 
     def __init__(
@@ -160,8 +66,11 @@ class Api:
         self._concurrency = concurrency
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
         self._read_timeout = read_timeout
-        self._proxy, self._proxy_headers = _proxy_for(base_url, proxy, trust_environment=trust_environment)
-        self._ssl = _tls(ca_bundle)
+        self._proxy = proxy_for(base_url, proxy, trust_environment=trust_environment)
+        self._via: dict[str, Any] = {}
+        if self._proxy is not None:
+            self._via = {"proxy": self._proxy.url, "proxy_headers": self._proxy.headers}
+        self._tls = tls_context(ca_bundle)
         token = base64.b64encode(f"{user}:{secret}".encode()).decode("ascii")
         self._headers = {
             "Authorization": f"Basic {token}",
@@ -174,7 +83,7 @@ class Api:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()  # asked for once: in Python 3.11 each time is a system call
         self._opened = aiohttp.ClientSession(
-            connector=_Connector(limit=self._concurrency, ssl=self._ssl),
+            connector=Connector(limit=self._concurrency, tls=self._tls),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             max_line_size=128 << 10,
@@ -218,26 +127,38 @@ class Api:
     async def _exchange(
         self, departure: Departure, request: _Request, max_bytes: int = _MAX_BODY_BYTES, dates: list[str] | None = None
     ) -> Answer:
-        passage = _Passage(departure, self._read_timeout, self._loop)
-        token = _passage.set(passage)
+        passage = Passage(departure, self._read_timeout, self._loop)
+        token = current_passage.set(passage)
         try:
             # the headers are given with each request: a session's own would go to a proxy, secret and all
-            async with request(
-                headers=self._headers, allow_redirects=False, proxy=self._proxy, proxy_headers=self._proxy_headers
-            ) as response:
+            async with request(headers=self._headers, allow_redirects=False, **self._via) as response:
+                if refused := self._refused_on_the_way(response):
+                    response.close()
+                    return NotSent(refused, misconfigured=True)
                 passage.content = response.content
                 if dates is not None:
                     dates.append(response.headers.get("Date", ""))
                 answer = await _read(response, max_bytes)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:
-            reason = _reason(exc)
-            answer = Lost(f"the connection broke before the answer: {reason}") if passage.left else NotSent(reason)
-            answer = Lost(reason) if passage.left and reason == _NOT_HTTP else answer
+            answer = self._broken(exc, left=passage.left)
         finally:
             passage.end()
-            _passage.reset(token)
+            current_passage.reset(token)
         # what ended because it was given up is not the whole answer, even where it looks like one
         return Lost(f"no answer within {self._read_timeout:g} s") if passage.late else answer
+
+    def _refused_on_the_way(self, response: aiohttp.ClientResponse) -> str:
+        """Return what to do about a plain request that the proxy did not forward; nothing when it did."""
+        if self._proxy is None or self._origin.scheme != "http" or response.status != PROXY_AUTHENTICATION_REQUIRED:
+            return ""
+        return refused_by(self._proxy)
+
+    def _broken(self, exc: BaseException, *, left: bool) -> Answer:
+        reason = reason_of(exc)
+        if left:
+            return Lost(reason if reason == NOT_HTTP else f"the connection broke before the answer: {reason}")
+        setting = misconfiguration(exc, self._origin.raw_host or "", self._proxy)
+        return NotSent(setting or reason, misconfigured=bool(setting))
 
     async def list(self, interaction_sid: str, channel_sid: str, departure: Departure) -> Listing | Unlisted:
         """List all participants of a channel: `GET …/Participants`, page by page [spec]. Never raises for a fault.
@@ -275,7 +196,9 @@ class _Page(NamedTuple):
 
 def _judge_page(answer: Answer, channel_sid: str) -> _Page | Unlisted:
     if not isinstance(answer, Reply):
-        return Unlisted(answer.reason, failed=True, unreachable=isinstance(answer, NotSent))
+        misconfigured = isinstance(answer, NotSent) and answer.misconfigured
+        unreachable = isinstance(answer, NotSent)
+        return Unlisted(answer.reason, failed=True, unreachable=unreachable, misconfigured=misconfigured)
     status = answer.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         after, code = answer.retry_after_seconds, code_of(answer.body) or str(status)
@@ -352,49 +275,3 @@ def retry_after(value: str | None, now: float) -> float | None:
         return min(float(value), _MAX_RETRY_SECONDS)
     until = _clock(value)
     return None if until is None else min(max(0.0, until - now), _MAX_RETRY_SECONDS)
-
-
-def _tls(ca_bundle: str) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_bundle or None)
-    except (OSError, ssl.SSLError) as exc:
-        raise ConfigError(f"api.ca_bundle: {ca_bundle}: cannot be loaded: {exc}") from exc
-
-
-def _proxy_for(base_url: str, proxy: str, *, trust_environment: bool) -> tuple[URL | None, dict[str, str]]:
-    """Return the proxy's address, and apart from it a header with its credentials, so that no message can show them.
-
-    trust_environment: whether HTTPS_PROXY and NO_PROXY count when no proxy is named. aiohttp could look there itself,
-    but would read ~/.netrc, too, for every request. Raises ConfigError, which does not show the value either.
-    """
-    url = URL(base_url)
-    name = "api.proxy"
-    if not proxy and trust_environment and not proxy_bypass(f"{url.host_subcomponent}:{url.port}"):
-        name = f"{url.scheme.upper()}_PROXY"
-        proxy = getproxies().get(url.scheme, "")
-    if not proxy:
-        return None, {}
-    with suppress(ValueError):
-        found = URL(proxy)
-        user, password = found.user or "", found.password or ""
-        # aiohttp makes Proxy-Authorization of it, in a CONNECT and in a plain request alike
-        known = {"Authorization": aiohttp.encode_basic_auth(user, password)} if user or password else {}
-        if found.scheme in {"http", "https"} and found.host and found.port and (user + password).isprintable():
-            return found.origin(), known
-    raise ConfigError(f"{name}: must be an http:// or https:// address, as http://proxy.example:3128")
-
-
-def _reason(exc: BaseException) -> str:
-    name = type(exc).__name__
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        return "no connection in time"
-    if isinstance(exc, aiohttp.ClientHttpProxyError):  # these texts have the address, and whatever the server said
-        return f"{name} (status {exc.status})"
-    if isinstance(exc, aiohttp.ServerDisconnectedError):
-        return f"{name}: Server disconnected"
-    if isinstance(exc, aiohttp.ClientPayloadError) and str(exc).startswith("Response payload is not completed"):
-        return f"{name}: the answer is not complete"
-    if isinstance(exc, aiohttp.ClientResponseError | aiohttp.ClientPayloadError | HttpProcessingError):
-        return _NOT_HTTP
-    text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-    return f"{name}: {text}" if text else name
