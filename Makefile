@@ -103,5 +103,5 @@ mutants: .venv/.dev ## Put deliberate bugs into copies of the code: the tests mu
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 .PHONY: fuzz
-fuzz: .venv/.dev ## Arbitrary bytes for the reader, the mapping and templates (a minute; ARGS="--minutes 10")
+fuzz: .venv/.dev ## Arbitrary bytes for what reads inputs, and answers (a minute; ARGS="--minutes 10 --target answers")
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -194,8 +194,33 @@ def test_a_retry_after_with_an_unknown_failure_changes_nothing() -> None:
 @given(st.text(alphabet="aA0 .-+(\"'@\\u00e9", min_size=1, max_size=40))
 def test_a_message_of_any_length_is_cut_before_it_is_masked(unit: str) -> None:
     """What stands behind the part that is shown is not looked at: masking all of it would freeze the event loop."""
-    shown = verdict_of(400, 99999, (unit * 1000)[:640])
+    shown = verdict_of(400, 99999, (unit * 1000)[:700])
     assert verdict_of(400, 99999, unit * 1000) == shown == verdict_of(400, 99999, unit * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "reason"),
+    [
+        (48213, "no 48213 here", "no *** here"),
+        (1.25, "no 1.25 here", "no *** here"),
+        (100, "no 100 here", "no 100 here"),
+        (True, "no True here", "no True here"),
+        ("\u0130stanbul", "no istanbul here", "no *** here"),
+        ("\u017ftra\u00dfe", "no STRA\u1e9eE here", "no *** here"),
+        ("Ada", "no adapter", "no ***pter"),
+    ],
+)
+def test_a_refusal_shows_no_value_whatever_its_case_and_kind(value: object, message: str, reason: str) -> None:
+    """Numbers are values, too, if they are long enough to tell something."""
+    body = urlencode({"MediaProperties": json.dumps({"x": [{"y": value}]})}).encode()
+    assert without_values(Rejected("1", message), body) == Rejected("1", reason)
+
+
+@pytest.mark.parametrize("status", [0, 100, 101, 199])
+def test_what_ends_no_request_leaves_the_row_in_doubt(status: int) -> None:
+    """Whatever its body says: no answer of the API's has such a status."""
+    verdict = judge(Reply(status, error(status, 20404)))
+    assert verdict == InDoubt(str(status), f"status {status}, which ends no request: may exist", stranger=True)
 
 
 @pytest.mark.parametrize("depth", [90, 5_000])
@@ -294,6 +319,9 @@ def test_what_never_left_is_tried_again_and_what_was_lost_is_in_doubt() -> None:
         ("", "refused with status 400"),
         ("  ", "refused with status 400"),
         ("x" * 500, "x" * 160),
+        ("no " * 52 + "Adalbert", ("no " * 52).strip()),
+        (" " * 636 + "Adalbert", "refused with status 400"),
+        (" " * 632 + "no Adalbert", "no"),
     ],
 )
 def test_a_message_of_the_service_is_masked_before_it_becomes_a_reason(message: str, reason: str) -> None:

@@ -62,7 +62,8 @@ def decide(row: Row, listed: Sequence[Listed], around: Surroundings) -> Evidence
     before = {sid.casefold() for sid in (*around.known, *(around.baseline or ()))}
     here = {one.sid.casefold(): one for one in listed if one.sid}  # a page that shifts while it is read shows one twice
     new = [one for sid, one in here.items() if sid not in before]
-    gone = sorted(sid for sid in around.seen if sid.casefold() not in before | here.keys())
+    told = before | here.keys()
+    gone = sorted(sid for sid in around.seen if sid.casefold() not in told)
     candidates = (*(one.sid for one in new if one.sid), *gone)
     if around.unresolved > 1:
         several = f"{around.unresolved} rows of this channel are in doubt; a list cannot tell them apart"

@@ -10,11 +10,11 @@ Codes and their meaning are from Twilio's error dictionary [docs] unless marked.
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 from urllib.parse import parse_qs
 
+from worker.mask import masked, without_form
 from worker.model import (
     Answer,
     Created,
@@ -118,24 +118,11 @@ NEVER_PROCESSED = frozenset({407, 413, 414, 431})
 """Statuses with which a proxy or a server refuses a request before it reads what is asked."""
 
 _SID = re.compile(rb"UT[0-9a-fA-F]{32}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-_PERSONAL = re.compile(r"[^\s@]+@[^\s@]+|\+?\d[\d\s().-]{5,}\d|\"[^\"]*\"|'[^']*'|\b([A-Z]{2})[0-9a-fA-F]{32}\b")
-_REASON_CHARACTERS = 160
-_READ_CHARACTERS = 4 * _REASON_CHARACTERS
-"""Characters of a message that are looked at: masking a whole one would take a time quadratic in its length."""
-
 _CODES = range(10_000, 1_000_000)
 """Twilio's error codes; smaller ones are those of gRPC or repeat the status."""
 
 _CLASSIC_NAMES = frozenset({"status", "message", "code", "more_info", "details", "params", "user_error"})
 """What a body of Twilio's without a code consists of; Spring's has `timestamp`, `path` and `error`."""
-
-_TELLING = 3
-"""Shorter texts are in too many words of a reason."""
-
-_DOCUMENTS = ("MediaProperties", "RoutingProperties")
-_WORDS_OF_THE_API = frozenset({"type", "level"})
-"""Keys of media properties whose values are the API's own words."""
 
 
 def judge(answer: Answer, row: Row | None = None) -> Verdict:
@@ -166,6 +153,8 @@ def _judge_reply(reply: Reply, row: Row | None = None) -> Verdict:
         return _judge_success(reply.body, row)
     if 300 <= status < 400:
         return InDoubt(str(status), f"redirected (status {status}), not followed: may exist", stranger=True)
+    if status < 200:
+        return InDoubt(str(status), f"status {status}, which ends no request: may exist", stranger=True)
     error = _read_error(reply.body, status)
     code, message = error or (None, "")
     if status >= 500 or status == 408:
@@ -298,15 +287,13 @@ def _judge_status(status: int, code: str, message: str, *, is_ours: bool, reply:
             return Rejected(code, CLOSED[20404], closes_channel=True)
         case 409 if is_ours:
             return Retry(code, CONFLICT[20409], after_seconds=reply.retry_after_seconds)
-        case _ if 400 <= status < 500 and is_ours:
-            return Rejected(code, _masked(message) or f"refused with status {status}")
+        case _ if is_ours:
+            return Rejected(code, masked(message) or f"refused with status {status}")
         case _ if status in NEVER_PROCESSED:
             return Failed(code, f"status {status} with a body that is not the API's (a proxy's?)", stranger=True)
-        case _ if 400 <= status < 500:
+        case _:
             foreign = f"status {status} with a body that is not the API's (a gateway's?): may exist"
             return InDoubt(code, foreign, stranger=True)
-        case _:
-            return InDoubt(code, f"status {status}: may exist", stranger=not is_ours)
 
 
 def is_chat(row: Row) -> bool:
@@ -333,30 +320,7 @@ def without_values(verdict: Verdict | Halt, body: bytes) -> Verdict | Halt:
     """
     if not isinstance(verdict, Rejected) or verdict.closes_channel:
         return verdict
-    form = parse_qs(body.decode("ascii", "replace"))
-    try:
-        documents = [json.loads(text) for name in _DOCUMENTS for text in form.get(name, ())]
-    except RecursionError:  # values that cannot be read cannot be masked
-        return replace(verdict, reason=f"refused ({verdict.code})")
-    values = {text for document in documents for text in _texts(document)}
-    told = {word for value in values for word in (value, *re.findall(r"\w{4,}", value)) if len(word) >= _TELLING}
-    if not told:
-        return verdict
-    pattern = "|".join(map(re.escape, sorted(told, key=len, reverse=True)))
-    return replace(verdict, reason=re.sub(pattern, "***", verdict.reason, flags=re.IGNORECASE))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts of a document, however deep it is."""
-    pending = [value]
-    while pending:
-        match pending.pop():
-            case dict() as inner:
-                pending += [one for name, one in inner.items() if name not in _WORDS_OF_THE_API]
-            case list() as inner:
-                pending += inner
-            case str() as text:
-                yield text
+    return replace(verdict, reason=without_form(verdict.reason, body) or f"refused ({verdict.code})")
 
 
 def code_of(body: bytes) -> str:
@@ -392,18 +356,11 @@ def _is_codeless(document: dict[str, Any], status: int | None) -> bool:
     said = document.get("status")
     if not isinstance(said, int) or (status is not None and said != status):
         return False
-    return document.keys() <= _CLASSIC_NAMES or "twilio.com/" in str(document.get("type"))[:_REASON_CHARACTERS]
+    kind = document.get("type")
+    return document.keys() <= _CLASSIC_NAMES or (isinstance(kind, str) and "twilio.com/" in kind)
 
 
 def _read_code(value: Any) -> int | None:
     text = str(value) if isinstance(value, str) or (isinstance(value, int) and abs(value) < _CODES.stop) else ""
     is_number = text.isascii() and text.isdigit() and len(text) < len(str(_CODES.stop))
     return int(text) if is_number and int(text) in _CODES else None
-
-
-def _masked(message: str) -> str:
-    """Take out what may be a person's, and what would make every row's reason different. Linear in the length."""
-    cut = message[:_READ_CHARACTERS]
-    masked = _PERSONAL.sub(lambda found: f"{found.group(1)}…" if found.group(1) else "***", cut)
-    masked = _CONTROL.sub(" ", masked)
-    return " ".join(masked.split())[:_REASON_CHARACTERS]

@@ -1,1 +1,1 @@
-"""Reader, mapping and templates against arbitrary bytes: `make fuzz`. Guided by the lines that an input reaches."""
+"""What reads inputs, and answers, against arbitrary bytes: `make fuzz`. Guided by the lines that an input reaches."""

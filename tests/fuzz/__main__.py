@@ -11,20 +11,45 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from time import monotonic
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from tests.commands import ROOT
-from tests.fuzz.example import SEEDS, Example, seeds, write
-from tests.fuzz.mutation import mutate
-from tests.fuzz.oracle import examine
+from tests.fuzz import answer, answer_mutation, answer_oracle, example, mutation, oracle, wire
+from tests.fuzz.example import SEEDS, Case, write
 
-UNDER_TEST = ("source/", "payload/", "template.py", "filter.py")
+C = TypeVar("C", bound=Case)
+
+
+@dataclass(frozen=True)
+class Target(Generic[C]):
+    """Something to fuzz: its examples, how others are made of them, and what must be true of each.
+
+    under_test: the beginnings of the names of the files below `worker` whose lines an example may reach.
+    """
+
+    seeds: Callable[[], dict[str, C]]
+    mutate: Callable[[Random, Sequence[C]], C]
+    examine: Callable[[C, Path], str]
+    folder: Path
+    under_test: tuple[str, ...]
+
+
+TARGETS: dict[str, Target[Any]] = {
+    "inputs": Target(
+        example.seeds, mutation.mutate, oracle.examine, SEEDS, ("source/", "payload/", "template.py", "filter.py")
+    ),
+    "answers": Target(
+        *(answer.seeds, answer_mutation.mutate, answer_oracle.examine, answer.FOLDER),
+        ("verdict", "mask", "api", "reconcile", "undo"),
+    ),
+    "wire": Target(wire.seeds, wire.mutate, wire.examine, wire.FOLDER, ("api",)),
+}
 PATIENCE_SECONDS = 20
 KEPT_BYTES = 300
 
@@ -32,7 +57,8 @@ KEPT_BYTES = 300
 class Trail:
     """The steps from line to line that the code under test takes while this is entered."""
 
-    def __init__(self) -> None:
+    def __init__(self, under_test: tuple[str, ...] = TARGETS["inputs"].under_test) -> None:
+        self._under_test = under_test
         self.steps: set[tuple[str, int, int]] = set()
         self._worker = str(ROOT / "worker") + "/"
         self._wanted: dict[str, bool] = {}
@@ -50,7 +76,9 @@ class Trail:
     def _enter(self, frame: FrameType, event: str, _: Any) -> Any:
         name = frame.f_code.co_filename
         if name not in self._wanted:
-            self._wanted[name] = name.startswith(self._worker) and name[len(self._worker) :].startswith(UNDER_TEST)
+            self._wanted[name] = name.startswith(self._worker) and name[len(self._worker) :].startswith(
+                self._under_test
+            )
         if event != "call" or not self._wanted[name]:
             return None
         last = 0
@@ -65,38 +93,46 @@ class Trail:
         return step
 
 
-def shrink(example: Example, fails: Callable[[Example], bool]) -> Example:
+def shrink(case: C, fails: Callable[[C], bool]) -> C:
     """Return a smaller example that still fails: settings back to the usual, and bytes taken away."""
-    usual = Example(b"")
-    for name in ("pack", "cut", "format", "encoding", "delimiter", "name", "key", "template"):
-        simpler = replace(example, **{name: getattr(usual, name)})
-        if fails(simpler):
-            example = simpler
-    size = max(1, len(example.content) // 2)
+    for name, field in case.__dataclass_fields__.items():
+        if name != "content" and fails(simpler := _with(case, name, field.default)):
+            case = simpler
+    size = max(1, len(case.content) // 2)
     while size:
         at = 0
-        while at < len(example.content):
-            simpler = replace(example, content=example.content[:at] + example.content[at + size :])
+        while at < len(case.content):
+            simpler = _with(case, "content", case.content[:at] + case.content[at + size :])
             if fails(simpler):
-                example = simpler
+                case = simpler
             else:
                 at += size
         size //= 2
-    return example
+    return case
+
+
+def _with(case: C, name: str, value: Any) -> C:
+    return replace(case, **{name: value})
 
 
 def main() -> int:
     """Fuzz, and return 0, or 1 when a bug was found."""
-    asked = argparse.ArgumentParser(prog="make fuzz ARGS=", description="Fuzz the reader and the mapping.")
-    asked.add_argument("--minutes", type=float, default=1)
+    asked = argparse.ArgumentParser(prog="make fuzz ARGS=", description="Fuzz what reads inputs, and answers.")
+    asked.add_argument("--minutes", type=float, default=1, help="of all targets together")
+    asked.add_argument("--target", choices=TARGETS, action="append", help="may be repeated; all of them by default")
     asked.add_argument("--seed", type=int, default=0, help="of the dice; 0: another one each time")
     asked.add_argument("--keep", action="store_true", help="keep small examples that reached new lines as seeds")
     given = asked.parse_args()
     signal.signal(signal.SIGALRM, _hang)
-    dice = Random(given.seed or None)
+    targets = given.target or list(TARGETS)
     memory = Path("/dev/shm")  # noqa: S108 - where files cost nothing, if there is such a place
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        return _fuzz(dice, given.minutes * 60, Path(name), keep=given.keep)
+    for target in targets:
+        dice, seconds = Random(given.seed or None), given.minutes * 60 / len(targets)
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+            print(f"{target}: ", end="")
+            if _fuzz(TARGETS[target], dice, seconds, Path(name), keep=given.keep):
+                return 1
+    return 0
 
 
 class HangError(Exception):
@@ -107,22 +143,22 @@ def _hang(*_: Any) -> None:
     raise HangError(f"no result after {PATIENCE_SECONDS} s")
 
 
-def _fuzz(dice: Random, seconds: float, folder: Path, *, keep: bool) -> int:
-    trail, corpus, found = Trail(), list(seeds().values()), Counter[str]()
+def _fuzz(target: Target[C], dice: Random, seconds: float, folder: Path, *, keep: bool) -> int:
+    trail, corpus, found = Trail(target.under_test), list(target.seeds().values()), Counter[str]()
     began = told = monotonic()
-    for example in corpus:
-        if not _try(example, folder, trail, found):
+    for case in corpus:
+        if not _try(target, case, folder, trail, found):
             return 1
     print(f"{len(corpus)} seeds, {len(trail.steps)} steps", flush=True)
     while (now := monotonic()) - began < seconds:
         before = len(trail.steps)
-        example = mutate(dice, corpus)
-        if not _try(example, folder, trail, found):
+        case = target.mutate(dice, corpus)
+        if not _try(target, case, folder, trail, found):
             return 1
         if len(trail.steps) > before:
-            corpus.append(example)
-            if keep and len(write(example)) <= KEPT_BYTES:
-                _keep(example, "reached")
+            corpus.append(case)
+            if keep and len(write(case)) <= KEPT_BYTES:
+                _keep(target, case, "reached")
         if now - told > 30:
             told = now
             print(_account(found, corpus, trail, now - began), flush=True)
@@ -130,7 +166,7 @@ def _fuzz(dice: Random, seconds: float, folder: Path, *, keep: bool) -> int:
     return 0
 
 
-def _account(found: Counter[str], corpus: list[Example], trail: Trail, seconds: float) -> str:
+def _account(found: Counter[str], corpus: Sequence[Case], trail: Trail, seconds: float) -> str:
     total = sum(found.values())
     outcomes = ", ".join(f"{count:,} {word}" for word, count in found.most_common())
     lines = len({(name, line) for name, _, line in trail.steps})
@@ -140,14 +176,14 @@ def _account(found: Counter[str], corpus: list[Example], trail: Trail, seconds: 
     )
 
 
-def _try(example: Example, folder: Path, trail: Trail, found: Counter[str]) -> bool:
+def _try(target: Target[C], case: C, folder: Path, trail: Trail, found: Counter[str]) -> bool:
     """Examine an example; a bug is printed, made small and kept as a seed."""
-    (folder / "current").write_bytes(write(example))
+    (folder / "current").write_bytes(write(case))
     faulthandler.dump_traceback_later(2 * PATIENCE_SECONDS, exit=True)  # when not even a signal gets through
     signal.alarm(PATIENCE_SECONDS)
     try:
         with trail:
-            found[examine(example, folder)] += 1
+            found[target.examine(case, folder)] += 1
     except Exception as exc:  # noqa: BLE001 - whatever it is, it is a bug
         bug = exc
     else:
@@ -157,26 +193,27 @@ def _try(example: Example, folder: Path, trail: Trail, found: Counter[str]) -> b
         faulthandler.cancel_dump_traceback_later()
     traceback.print_exception(bug)
 
-    def fails(other: Example) -> bool:
+    def fails(other: C) -> bool:
         signal.alarm(PATIENCE_SECONDS)
         try:
-            examine(other, folder)
+            target.examine(other, folder)
         except Exception as exc:  # noqa: BLE001 - as above
             return type(exc) is type(bug)
         finally:
             signal.alarm(0)
         return False
 
-    small = shrink(example, fails) if fails(example) else example
-    print(f"BUG: {small}\nkept as {_keep(small, 'bug')}")
+    small = shrink(case, fails) if fails(case) else case
+    print(f"BUG: {small}\nkept as {_keep(target, small, 'bug')}")
     return False
 
 
-def _keep(example: Example, why: str) -> Path:
-    numbers = {path.name for path in SEEDS.glob(f"{why}-*.seed")}
+def _keep(target: Target[Any], case: Case, why: str) -> Path:
+    numbers = {path.name for path in target.folder.glob(f"{why}-*.seed")}
     number = next(number for number in range(1, 10_000) if f"{why}-{number}.seed" not in numbers)
-    path = SEEDS / f"{why}-{number}.seed"
-    path.write_bytes(write(example))
+    target.folder.mkdir(exist_ok=True)
+    path = target.folder / f"{why}-{number}.seed"
+    path.write_bytes(write(case))
     return path
 
 

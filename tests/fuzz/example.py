@@ -1,14 +1,29 @@
 """One thing to try: the bytes of an input, and how it is read and mapped. In a file: a line of JSON, then the bytes."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from tests.test_compression import compress
 from tests.test_odd_inputs import CASES
 
 SEEDS = Path(__file__).parent / "seeds"
 SMALL = 4096
+
+
+class Case(Protocol):
+    """What can be tried: a dataclass of bytes and of settings that have a usual value each."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def content(self) -> bytes:
+        """The bytes."""
+        ...
+
+
+C = TypeVar("C", bound=Case)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +49,25 @@ class Example:
         return (packed, True) if self.cut < 0 else (packed[: self.cut], self.cut >= len(packed))
 
 
-def write(example: Example) -> bytes:
+def write(case: Case) -> bytes:
     """Return an example as the bytes of a seed."""
-    settings = asdict(replace(example, content=b""))
+    settings = asdict(case)
     del settings["content"]
-    usual = asdict(Example(b""))
+    usual = {name: field.default for name, field in case.__dataclass_fields__.items()}
     told = {name: value for name, value in settings.items() if value != usual[name]}
-    return json.dumps(told).encode() + b"\n" + example.content
+    return json.dumps(told).encode() + b"\n" + case.content
 
 
 def read(seed: bytes) -> Example:
     """Return the example of a seed."""
+    return read_as(Example, seed)
+
+
+def read_as(kind: type[C], seed: bytes) -> C:
+    """Return the example of this kind in a seed."""
     settings, _, content = seed.partition(b"\n")
-    return Example(content, **json.loads(settings))
+    made: Any = kind
+    return cast("C", made(content=content, **json.loads(settings)))
 
 
 def seeds() -> dict[str, Example]:

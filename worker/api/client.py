@@ -34,6 +34,7 @@ _MAX_LIST_BYTES = 64 << 20
 _PAGE_SIZE = 1000
 _MAX_PAGES = 100
 _MAX_DIGITS = 7
+_REQUEST_ID_CHARACTERS = 100
 _MAX_RETRY_SECONDS = 10 * 365 * 86_400.0
 _SID = re.compile(r"UT[0-9a-fA-F]{32}")
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED})
@@ -236,7 +237,7 @@ def _listed(entry: dict[str, Any]) -> Listed:
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
-    body = b""
+    body = bytearray()  # bytes would be copied whole for each chunk
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > max_bytes:
@@ -246,8 +247,8 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
     after = headers.get("Retry-After")
     return Reply(
         response.status,
-        body,
-        headers.get("Twilio-Request-Id"),
+        bytes(body),
+        headers.get("Twilio-Request-Id", "")[:_REQUEST_ID_CHARACTERS] or None,
         None if after is None else retry_after(after, _clock(headers.get("Date")) or time.time()),
         _count(headers.get("Twilio-Concurrent-Requests")),
     )

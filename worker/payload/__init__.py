@@ -20,7 +20,7 @@ from worker.model import Document, Draft, Misfit, Problem, Record, Row
 from worker.payload import document
 from worker.payload.convention import damage, oddities
 from worker.payload.document import TOO_DEEP
-from worker.payload.fault import Fault, UnfitError
+from worker.payload.fault import Fault, UnfitError, strange
 from worker.payload.field import Read, Shapes, is_field, reader_of
 from worker.payload.request import (
     CANONICAL_VERSION,
@@ -221,7 +221,7 @@ class Mapper:
         """Return the request, and its media and routing properties as they are to be written."""
         faults: list[Fault] = []
         if not self._explicit and (strangers := self._shapes.of(values).strangers):
-            faults += [Fault(name, "is no field of a participant") for name in strangers]
+            faults += strange(strangers)
         texts: list[str] = []
         for field, read, holds in self._text_readers:
             try:

@@ -5,6 +5,10 @@ from typing import NamedTuple
 
 from worker.model import Problem
 
+NAMED_FIELDS = 10
+"""So many unknown fields of a record are named; of the others only the number is told."""
+
+_NAME_CHARACTERS = 60
 _HIDDEN = "***"
 _HEAD = 3
 _LONG = 8
@@ -57,6 +61,18 @@ class UnfitError(Exception):
             if fault.shown:
                 shown.setdefault(fault.said_once or number, fault.shown)
         return Problem(self.code, reason, "; ".join(dict.fromkeys(shown.values())) or None)
+
+
+def strange(names: Sequence[str]) -> list[Fault]:
+    """Return the faults of a record with fields that no participant has."""
+    faults = [Fault(shown(name), "is no field of a participant") for name in names[:NAMED_FIELDS]]
+    more = len(names) - NAMED_FIELDS
+    return faults + [Fault(f"{more:,} more", "no fields of a participant")] * (more > 0)
+
+
+def shown(name: str) -> str:
+    """Return a name of the record's own so that a reason with it stays short."""
+    return name if len(name) <= _NAME_CHARACTERS else f"{name[:_NAME_CHARACTERS]}…"
 
 
 def _sentences(faults: Sequence[Fault]) -> list[str]:

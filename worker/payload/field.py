@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from worker.filter import UnknownValueError
-from worker.payload.fault import Fault, UnfitError
+from worker.payload.fault import Fault, UnfitError, shown
 from worker.payload.request import FIELDS, JSON_FIELDS
 from worker.template import Template
 
@@ -138,7 +138,7 @@ def _place(document: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for step in steps:
         document = document.setdefault(step, _Branch())
         if not isinstance(document, _Branch):
-            raise ValueError(f'has a value at "{step}" and one below it')  # noqa: TRY004 - a bad value, not a bad call
+            raise ValueError(f'has a value at "{shown(step)}" and one below it')  # noqa: TRY004 - a bad value, not a bad call
     if last in document:
-        raise ValueError(f'has a value at "{last}" and one below it')
+        raise ValueError(f'has a value at "{shown(last)}" and one below it')
     document[last] = value

@@ -229,6 +229,7 @@ class _UnfitError(ValueError):
 
 
 _MISSING = object()
+_NAME_CHARACTERS = 60
 _OUT_OF_RANGE = "has a number that is out of range"
 _KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
@@ -249,7 +250,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         left = dict(found)
         twice = next(name for name, _ in pairs if left.pop(name, _MISSING) is _MISSING)
-        raise _UnfitError(f'has the key "{twice}" twice')
+        name = twice if len(twice) <= _NAME_CHARACTERS else f"{twice[:_NAME_CHARACTERS]}…"
+        raise _UnfitError(f'has the key "{name}" twice')
     return found
 
 
