@@ -105,3 +105,7 @@ mutants: .venv/.dev ## Put deliberate bugs into copies of the code: the tests mu
 .PHONY: fuzz
 fuzz: .venv/.dev ## Arbitrary bytes for what reads inputs, and answers (a minute; ARGS="--minutes 10 --target answers")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+.PHONY: explore
+explore: .venv/.dev ## Every short story of one channel: no promise may break, each assumption is needed (three minutes)
+	@$(BIN)/python -m tests.explore $(ARGS)
