@@ -67,12 +67,31 @@ async def test_a_doubt_is_shown_looked_at_and_decided(tmp_path: Path, service: t
     assert sorted(addresses) == [f"p{number}@example.com" for number in range(3)]
 
 
+async def test_nobody_says_not_created_while_the_service_may_still_create_it(
+    tmp_path: Path, service: tuple[Emulator, str]
+) -> None:
+    """Within the settle time a person sees no more than a list does: only --force decides then."""
+    _, base_url = service
+    made = await doubtful(tmp_path, service)
+    patient = {**QUICK, "FLEX_IMPORT__DOUBT__SETTLE_SECONDS": "3600"}
+    early = await command(tmp_path, base_url, "resolve", "row:1", "--not-created", env=patient)
+    assert early.code == 2
+    assert "row:1: its request ended" in early.err
+    assert "doubt.settle_seconds" in early.err
+    found = await command(tmp_path, base_url, "resolve", "row:0", "--created", made, "--force", env=patient)
+    assert found.code == 0, found.err
+    assert states(tmp_path) == {"created": 2, "in_doubt": 1}
+    forced = await command(tmp_path, base_url, "resolve", "row:1", "--not-created", "--force", env=patient)
+    assert forced.code == 0, forced.err
+
+
 async def test_decisions_come_from_a_file_too(tmp_path: Path, service: tuple[Emulator, str]) -> None:
     """A column for the key, one for the sid; an empty sid means that the row was not created."""
     _, base_url = service
     made = await doubtful(tmp_path, service)
     (tmp_path / "decided.csv").write_text(f"key,sid\nrow:0,{made}\nrow:1,\n")
-    decided = await command(tmp_path, base_url, "resolve", "--from", "decided.csv")
+    settled = {**QUICK, "FLEX_IMPORT__DOUBT__SETTLE_SECONDS": "0.001"}
+    decided = await command(tmp_path, base_url, "resolve", "--from", "decided.csv", env=settled)
     assert decided.code == 2
     assert f"decided.csv:2: {made} is not a candidate of this row: no list of its channel has shown any" in decided.err
     decided = await command(tmp_path, base_url, "resolve", "--from", "decided.csv", "--force")

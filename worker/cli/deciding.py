@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,6 +19,7 @@ from worker.ledger import Decision, Entry, Settle
 from worker.ledger.tables import Tables
 from worker.ledger.view import View
 from worker.model import Created, Exit, Failed, Settlement
+from worker.report import duration
 
 _SID = re.compile(r"UT[0-9a-fA-F]{32}")
 _SHOWN = 5
@@ -40,6 +42,7 @@ class _Decided:
     number: int
     key: str
     sid: str | None
+    since: int
     candidates: tuple[str, ...]
 
 
@@ -54,7 +57,8 @@ def resolve_rows(
 ) -> int:
     """Record decisions about rows in doubt; all of them or none. Returns exit code 0.
 
-    keys: whole keys, or beginnings that only one row in doubt has. force: a sid need not be a candidate of its row.
+    keys: whole keys, or beginnings that only one row in doubt has. force: a sid need not be a candidate of its row, and
+    a row may be called not created before the settle time is over.
     Raises ConfigError naming the key or line.
     """
     verdicts = _from_file(file) if file else _from_words(keys, created, not_created=not_created)
@@ -66,6 +70,7 @@ def resolve_rows(
             _refuse_repeated(found)
             _refuse_taken(view, found)
         if not force:
+            _refuse_early(found, config.settings.doubt.settle_seconds)
             _confirm(found)
         _record(ledger, found)
     for one in found:
@@ -126,7 +131,7 @@ def _find(view: View, verdict: _Verdict) -> _Decided:
     [row] = exact or matching
     spelt = {sid.casefold(): sid for sid in row.candidates}  # the ledger gets a sid as the service writes it
     sid = verdict.sid and spelt.get(verdict.sid.casefold(), verdict.sid)
-    return _Decided(verdict.where, row.number, row.key, sid, row.candidates)
+    return _Decided(verdict.where, row.number, row.key, sid, row.since, row.candidates)
 
 
 def _refuse_repeated(found: Sequence[_Decided]) -> None:
@@ -146,6 +151,19 @@ def _refuse_taken(view: View, found: Sequence[_Decided]) -> None:
             what = f"was the participant of row {owner.key}, and was closed by undo"
             taken = what if owner.closed else f"is the participant of row {owner.key} already"
             raise ConfigError(f"{one.where}: {one.sid} {taken}")
+
+
+def _refuse_early(found: Sequence[_Decided], settle_seconds: float) -> None:
+    """Refuse to call a row not created while the service may still be creating it."""
+    now = time.time()
+    for one in found:
+        waited = max(0.0, now - one.since / 1000)
+        if not one.sid and waited < settle_seconds:
+            raise ConfigError(
+                f"{one.where}: its request ended {duration(waited)} ago, and the service may still create it. Look at "
+                f"the conversation again in {duration(settle_seconds - waited)} (doubt.settle_seconds); nothing was "
+                "recorded. --force records it all the same"
+            )
 
 
 def _confirm(found: Sequence[_Decided]) -> None:

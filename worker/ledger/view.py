@@ -72,7 +72,7 @@ SELECT at, settled, created, requests, retries, throttled, in_flight, rate, slot
 
 _IN_DOUBT = """
 SELECT rows.id, key, path || ':' || line, interaction_sid, channel_sid, type,
-    coalesce(looks.reason, rows.reason), coalesce(candidates, '[]')
+    coalesce(looks.reason, rows.reason), coalesce(settled_at, rows.started_at), coalesce(candidates, '[]')
 FROM rows JOIN channels ON channels.id = channel_id JOIN sources ON sources.id = source_id
     LEFT JOIN looks ON looks.row_id = rows.id
 WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed')
@@ -114,7 +114,10 @@ SELECT source_id, line, key, state, code, reason, record FROM (
 
 
 class InDoubt(NamedTuple):
-    """A row in doubt, with what the last look at it found. candidates: sids that may be its participant."""
+    """A row in doubt, with what the last look at it found. candidates: sids that may be its participant.
+
+    since: when its attempt ended, or a ledger with it was opened after a crash, in milliseconds since 1970, UTC.
+    """
 
     number: int
     key: str
@@ -123,6 +126,7 @@ class InDoubt(NamedTuple):
     channel_sid: str
     type: str
     reason: str
+    since: int
     candidates: tuple[str, ...]
 
 

@@ -54,7 +54,7 @@ def resolve(
     created: Annotated[str | None, Parameter(help="It exists, and this is its sid.")] = None,
     not_created: Annotated[bool, flag("It does not exist; the next run sends it.")] = False,
     file: Annotated[Path | None, Parameter(name="--from", help="A CSV with the columns key and sid.")] = None,
-    force: Annotated[bool, flag("Record a sid that is not a candidate of its row, and ask nothing.")] = False,
+    force: Annotated[bool, flag("Take a sid that is no candidate, and not created before its time.")] = False,
 ) -> int:
     """Record your decision about rows in doubt, by key or the beginning of one.
 
