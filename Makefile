@@ -91,7 +91,7 @@ clean: ## Remove what make run and make test left (the ledger of make run too)
 	@rm -rf run .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: torture
-torture: .venv/.dev ## Kill, freeze and stop real imports while everything goes wrong (seven minutes; ARGS="--rows 500 --kills 10")
+torture: .venv/.dev ## Kill, freeze, stop and undo real imports while everything goes wrong (ten minutes; ARGS="--rows 500 --kills 10")
 	@$(BIN)/python -m tests.torture $(ARGS)
 
 .PHONY: torture-fleet

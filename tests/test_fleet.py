@@ -18,6 +18,7 @@ from tests.postgres import Postgres
 from tests.samples_of import row, sid
 from tests.test_command import csv_of
 from tests.torture.fleet import Fleet, Scale, kill, nothing, undergo
+from worker.emulator import UNDECIDABLE
 from worker.errors import ConfigError, LedgerError, LedgerHeldError, LedgerRefusedError
 from worker.ledger import FENCED, Fence, Fenced, Intent, Known, Settle, opening
 from worker.ledger.crew import look_at_fleet
@@ -313,7 +314,7 @@ def test_without_the_extra_one_is_told_which(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("torment", [nothing, kill], ids=lambda torment: torment.__name__)
 async def test_no_row_is_made_twice_or_lost(tmp_path: Path, torment: object) -> None:
     """Three workers, a service that breaks connections, and one of them killed now and then."""
-    scale = Scale(rows=900, channels=60, rate=100, minutes=2)
+    scale = Scale(rows=900, channels=60, rate=100, minutes=2, spared=UNDECIDABLE)
     passed = await undergo("small", torment, scale, tmp_path)  # type: ignore[arg-type]
     assert passed.problems == []
     assert (passed.made, passed.blows > 0) == (900, torment is kill)

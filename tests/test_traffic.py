@@ -762,19 +762,21 @@ async def test_lists_at_500_for_ever_end_the_run(creates_down: bool) -> None:
     assert told == ["lists: status 500"] or (creates_down and told == ["status 503"])
 
 
+@pytest.mark.parametrize("kind", ["lists", "creates"])
 @virtual_time
-async def test_lists_at_429_for_ever_end_the_run() -> None:
-    """Each list is bounded by its budget, and all of them by the outage; a pause does not count."""
+async def test_nothing_but_429s_for_ever_ends_the_run(kind: str) -> None:
+    """Each request is bounded by its budget, and all of them by the outage; a pause does not count."""
     draining, told = anyio.Event(), list[str]()
     traffic = traffic_of(outage_seconds=2000, on_outage=told.append, draining=draining)
+    lane = traffic.lists if kind == "lists" else traffic.creates
     gave_up: list[float] = []
 
     def fail(permit: Permit) -> None:
-        traffic.lists.refuse(permit, Refusal(RATE_CODE))
+        lane.refuse(permit, Refusal(RATE_CODE))
 
     async def look() -> None:
         while not draining.is_set():
-            await ask(traffic, traffic.lists, fail, throttled=True)
+            await ask(traffic, lane, fail, throttled=True)
             gave_up.append(anyio.current_time())
 
     async def pause() -> None:
@@ -786,7 +788,30 @@ async def test_lists_at_429_for_ever_end_the_run() -> None:
     at = await ended(traffic, draining, told, look, pause)
     assert 800 <= gave_up[0] <= 900
     assert 2300 <= at <= 2305
-    assert told == ["lists: nothing but 429 (45780)"]
+    assert told == [f"{kind}: nothing but 429 (45780)"]
+
+
+@virtual_time
+async def test_429s_with_an_answer_between_them_are_no_outage() -> None:
+    """However rare it is; and refused lists say nothing about creates."""
+    draining, told = anyio.Event(), list[str]()
+    traffic = traffic_of(outage_seconds=100, on_outage=told.append, draining=draining)
+
+    async def send() -> None:
+        for number in range(60):
+            permit = await traffic.creates.acquire()
+            traffic.creates.give_back(permit)
+            if number % 20:
+                traffic.creates.refuse(permit, Refusal(RATE_CODE))
+            else:
+                traffic.creates.admit()
+            await anyio.sleep(4)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(traffic.watch_outage)
+        await send()
+        tasks.cancel_scope.cancel()
+    assert told == []
 
 
 @virtual_time

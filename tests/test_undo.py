@@ -243,6 +243,22 @@ async def test_a_participant_that_is_not_found_after_a_lost_answer_is_closed(pla
     assert (undone.closed, undone.errored, errors) == (12, 0, [])
 
 
+@pytest.mark.parametrize(("status", "code"), [(404, 20404), (400, 45362), (400, 45310)])
+def test_a_participant_that_an_undo_closed_before_it_was_killed_is_closed(
+    place: SqlitePlace, status: int, code: int
+) -> None:
+    """It is said to be gone, and is not listed; one that is listed stays as it is."""
+
+    @in_virtual_time
+    async def again(place: SqlitePlace) -> None:
+        closer = FakeCloser({sid("UT", number): [reply(status, code)] for number in (1, 2)})
+        closer.gone[sid("UO", 1)] = {sid("UT", 1)}
+        undone, _, errors = await undo(place, closer)
+        assert (undone.closed, [error.partition(" ")[2] for error in errors]) == (11, [str(code)])
+
+    again(place)
+
+
 @in_virtual_time
 async def test_a_list_shows_what_the_answer_leaves_open(place: SqlitePlace) -> None:
     """An answer without a status is believed when its participant is not listed any more."""

@@ -145,12 +145,13 @@ class Undoer:
     ) -> Retry | None:
         """Draw the consequences of one answer; return what is to be tried again, or None.
 
-        unanswered: an earlier request for this participant may have closed it.
+        unanswered: an earlier request for this participant may have closed it. One that is said to be gone, and is not
+        listed, is closed, too: an undo that was killed may have closed it without recording that.
         """
         match verdict:
             case Closed():
                 await self._record_closed(one)
-            case Refused(gone=True) if unanswered:
+            case Refused(gone=True) if unanswered or await self._is_unlisted(one):
                 await self._record_closed(one)
             case Refused(code, reason, forbidden, gone):
                 self._fail(one, code, reason)

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections import Counter
+from itertools import product
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
 
 from worker.emulator import (
+    FAULTS,
     Answer,
     Behaviour,
     Call,
@@ -27,55 +29,64 @@ from .client import FORM, OTHER, UO, Client, serving
 
 MOMENTS = [
     (fault, when)
-    for fault in Fault
+    for fault in FAULTS[Call.CHANNEL]
     for when in When
     if (fault, when) not in {(Fault.NULL_SID, When.BEFORE), (Fault.TRUNCATED, When.BEFORE)}
 ]
 STATUSES = {
-    Fault.RESET: None,
-    Fault.HANG: None,
+    **dict.fromkeys(FAULTS[Call.CHANNEL], None),
     Fault.SERVER_ERROR: 500,
     Fault.UNAVAILABLE: 503,
     Fault.BAD_GATEWAY: 502,
-    Fault.TRUNCATED: 201,
-    Fault.EMPTY: 201,
-    Fault.NULL_SID: 201,
-    Fault.GARBAGE: 201,
+    Fault.LONG_MESSAGE: 500,
+    Fault.DEEP_JSON: 400,
     Fault.REDIRECT: 307,
+    Fault.PORTAL_PAGE: 200,
+    **dict.fromkeys(
+        (Fault.TRUNCATED, Fault.HUGE_HEADERS, Fault.EMPTY, Fault.NULL_SID, Fault.GARBAGE, Fault.ERROR_BODY), 201
+    ),
 }
+BY_CHANCE = (Fault.MISCODED, Fault.STRANGERS_PAGE)
+
+
+BROKEN = {
+    Fault.RESET: aiohttp.ClientOSError,
+    Fault.HANG: aiohttp.ServerDisconnectedError,
+    Fault.ENDLESS_CONTINUE: aiohttp.ServerDisconnectedError,
+    Fault.CUT_HEADERS: aiohttp.ServerDisconnectedError,
+    Fault.BAD_STATUS_LINE: aiohttp.ClientResponseError,
+    Fault.HUGE_HEADERS: aiohttp.ClientResponseError,
+    Fault.BAD_CHUNK: aiohttp.ClientResponseError,
+    Fault.TRUNCATED: aiohttp.ClientPayloadError,
+}
+ERRORS = {Fault.SERVER_ERROR: 20500, Fault.UNAVAILABLE: 20503, Fault.LONG_MESSAGE: 20500, Fault.ERROR_BODY: 20404}
 
 
 async def see(client: Client, fault: Fault) -> None:
     """Make a create and check that the client is let down as the fault says."""
+    if fault in BROKEN:
+        with pytest.raises(BROKEN[fault]):
+            await client.create()
+        return
+    reply = await client.create()
+    assert fault in BY_CHANCE or reply.status == STATUSES[fault]
+    if fault in ERRORS:
+        assert (reply.code, "sid" in reply.json) == (ERRORS[fault], False)
+        assert fault is not Fault.LONG_MESSAGE or len(reply.json["message"]) == 900_000
+        return
     match fault:
-        case Fault.RESET:
-            with pytest.raises(aiohttp.ClientOSError) as caught:
-                await client.create()
-            assert isinstance(caught.value, ConnectionResetError) or caught.value.errno == 104
-            return
-        case Fault.HANG:
-            with pytest.raises(aiohttp.ServerDisconnectedError):
-                await client.create()
-            return
-        case Fault.TRUNCATED:
-            with pytest.raises(aiohttp.ClientPayloadError):
-                await client.create()
-            return
-        case _:
-            reply = await client.create()
-    assert reply.status == STATUSES[fault]
-    match fault:
-        case Fault.SERVER_ERROR | Fault.UNAVAILABLE:
-            assert reply.code == {500: 20500, 503: 20503}[reply.status]
-        case Fault.BAD_GATEWAY:
-            assert (reply.headers["Content-Type"], b"<html>" in reply.body) == ("text/html", True)
+        case Fault.MISCODED:
+            assert (reply.status, reply.code) in product((500, 502, 503, 504), (20404, 20409, 20429, 45004, 50433))
+        case Fault.BAD_GATEWAY | Fault.PORTAL_PAGE | Fault.STRANGERS_PAGE:
+            assert fault is not Fault.STRANGERS_PAGE or reply.status in {400, 403, 409, 451, 499}
+            assert b"<html>" in reply.body or reply.json.keys() & {"timestamp", "details"}
             assert "Twilio-Request-Id" not in reply.headers
         case Fault.EMPTY:
             assert reply.body == b""
         case Fault.NULL_SID:
             assert (reply.json["sid"], reply.json["url"], reply.json["channel_sid"]) == (None, None, UO)
-        case Fault.GARBAGE:
-            with pytest.raises(ValueError, match="codec"):
+        case Fault.GARBAGE | Fault.DEEP_JSON:
+            with pytest.raises((ValueError, RecursionError)):
                 json.loads(reply.body)
         case _:
             assert reply.headers["Location"] == f"{client.base_url}/emulator/redirected"
@@ -94,13 +105,14 @@ async def test_a_scripted_fault_meets_the_next_create_of_its_channel(fault: Faul
         made = [participant.sid for participant in emulator.participants if participant.channel_sid == UO]
         assert len(made) == (when is not When.BEFORE)
         assert request.made == (made[0] if made else None)
-        assert (request.fault, request.when, request.status) == (fault, when, STATUSES[fault])
+        assert (request.fault, request.when, request.member) == (fault, when, "a@b.example")
+        assert fault in BY_CHANCE or request.status == STATUSES[fault]
         assert await client.sids() == made
         assert emulator.stats.faults == {f"{fault}.{when}": 1}
         assert (await client.create()).status == 201
 
 
-@pytest.mark.parametrize("fault", [Fault.NULL_SID, Fault.TRUNCATED])
+@pytest.mark.parametrize("fault", [Fault.NULL_SID, Fault.TRUNCATED, Fault.SWAPPED])
 def test_a_fault_that_presupposes_the_participant_cannot_come_before(fault: Fault) -> None:
     """An answer about a participant needs one, in a script as in the probabilities."""
     with pytest.raises(ValueError, match=fault):
@@ -304,6 +316,24 @@ async def test_who_follows_a_redirect_is_counted() -> None:
     assert emulator.stats.redirects_followed == 1
 
 
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        (Call.CREATE, Fault.SAME_PAGE),
+        (Call.LIST, Fault.SWAPPED),
+        (Call.UPDATE, Fault.CACHED_HERE),
+        (Call.LIST, Fault.STILL_OPEN),
+    ],
+)
+def test_a_fault_happens_only_to_calls_that_can_meet_it(call: Call, fault: Fault) -> None:
+    """A script, and the probabilities, name the call and the fault that do not go together."""
+    with pytest.raises(ValueError, match=f"{fault}.*{call}"):
+        Emulator().script(UO, after(fault), on=call)
+    setting = {Call.CREATE: "faults_after", Call.LIST: "list_faults", Call.UPDATE: "update_faults_after"}[call]
+    with pytest.raises(ValueError, match=f"{fault}.*{call}"):
+        Emulator().change(**{setting: {fault: 0.5}})
+
+
 def test_only_a_create_can_be_late() -> None:
     """A list that is done later is no list."""
     with pytest.raises(ValueError, match="list"):
@@ -319,6 +349,9 @@ def test_only_a_create_can_be_late() -> None:
         {"faults_after": {Fault.EMPTY: 0.6, Fault.RESET: 0.6}},
         {"faults_late": {Fault.EMPTY: -0.1}},
         {"list_faults": {Fault.EMPTY: 1.1}},
+        {"update_faults_before": {Fault.EMPTY: 0.6}, "update_faults_after": {Fault.EMPTY: 0.6}},
+        {"closed_again_code": 20500},
+        {"create_outage": 404},
     ],
 )
 def test_a_behaviour_that_cannot_be_is_refused(settings: dict[str, object]) -> None:

@@ -143,3 +143,15 @@ async def test_a_channel_tells_its_status() -> None:
         assert (await client.call("GET", url)).json["status"] == "closed"
         emulator.declare(UO, Condition.MISSING)
         assert (await client.call("GET", url)).code == 20404
+
+
+async def test_lists_may_leave_out_those_that_were_closed() -> None:
+    """The API leaves it open; who was wrapped up is listed in any case."""
+    emulator = Emulator()
+    sids = [emulator.add_foreign(UO).sid for _ in range(3)]
+    async with serving(emulator) as client:
+        for sid, status in zip(sids, ("closed", "wrapup"), strict=False):
+            await client.call("POST", f"{client.url()}/{sid}", data={"Status": status})
+        assert await client.sids() == sids
+        emulator.change(lists_closed=False)
+        assert await client.sids() == sids[1:]

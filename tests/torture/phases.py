@@ -1,18 +1,21 @@
-"""The three ways to be unkind: kill, freeze, and ask to stop. Each ends with runs that are left alone, and an audit."""
+"""The ways to be unkind: kill, freeze, ask to stop, undo, and an outage of everything.
+
+Each ends with runs that are left alone, and an audit.
+"""
 
 import asyncio
 import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.commands import Ended
-from tests.torture.audit import Audit, audit, count_cut, count_states, fates
-from tests.torture.victim import Victim, account_of, importing
+from tests.torture.audit import Audit, audit, count_cut, count_states, fates, kept_in
+from tests.torture.victim import Victim, account_of, importing, running
 from tests.torture.world import Scale, World
 from worker.emulator import serve
 from worker.model import Exit
@@ -26,6 +29,15 @@ IDLE_RUNS = 10
 FEW = 1
 """So many rows may stay in doubt whatever the scale: an answer and every list of a channel may go wrong."""
 
+DOUBTFUL = 0.002
+"""The share of rows that may stay in doubt, apart from those that no client could decide."""
+
+ENDS_AFTER = 5.0
+"""So many seconds after `stop.outage_seconds` a run must be over."""
+
+OUTAGES = ((503, 503), (503, 429), (500, 500), (429, 429), (429, 503))
+"""What creates and closings, and lists, are answered with in an outage."""
+
 LAG_SECONDS = 0.05
 _SLOW = (2.0, 5.0)
 _ORDERLY = {Exit.DONE, Exit.BAD_ROWS, Exit.HALTED, Exit.DOUBT}
@@ -36,7 +48,9 @@ _SPARE_SECONDS = 10.0
 class Ordeal:
     """One phase while it lasts.
 
-    blows: times that it was killed, frozen or stopped while it was really at work. idle: runs that ended before one.
+    blows: times that it was killed, frozen, stopped or left alone while it was really at work. idle: runs that ended
+    before one. slowest_end: seconds from the beginning of an outage to the end of a run. undone: the runs whose
+    participants were to be closed.
     """
 
     world: World
@@ -47,6 +61,8 @@ class Ordeal:
     most_added: int = 0
     runs: int = 0
     lag: float = 0.0
+    slowest_end: float = 0.0
+    undone: frozenset[int] = frozenset()
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -58,7 +74,7 @@ class Ordeal:
     def busy(self) -> int:
         """How often the service was asked for something so far."""
         stats = self.world.emulator.stats
-        return stats.arrived + stats.listed
+        return stats.arrived + stats.listed + stats.updated
 
     def check_added(self, added: int, how: str) -> None:
         """A blow may add as many doubts as there are requests at once, and not one more."""
@@ -110,9 +126,9 @@ async def undergo(name: str, torment: Torment, scale: Scale, blows: int, *, seed
             await torment(ordeal, blows)
             await _run_to_the_end(ordeal)
         await world.emulator.settled()
-        found = audit(world, ordeal.ledger)
-        if found.in_doubt - found.unlisted > max(FEW, scale.rows // 1000):
-            found.problems.append(f"{found.in_doubt} rows stay in doubt, which is more than one in a thousand")
+        found = audit(world, kept_in(ordeal.ledger), ordeal.undone)
+        if found.in_doubt - found.unlisted > max(FEW, scale.rows * DOUBTFUL):
+            found.problems.append(f"{found.in_doubt} rows stay in doubt, which is more than {DOUBTFUL:.1%}")
         table = fates(world, ordeal.ledger)
     if ordeal.lag > scale.settle - scale.late - scale.list_lag:
         ordeal.problems.append(f"this machine is too busy: the service itself was {ordeal.lag:.1f} s late")
@@ -172,9 +188,7 @@ async def kill_at_work(ordeal: Ordeal, blows: int) -> None:
     dice = ordeal.world.dice
 
     async def wait(victim: Victim) -> bool:
-        busy = ordeal.busy
-        while ordeal.busy == busy and not victim.ended:
-            await victim.wait(0.01)
+        await _until_busy(ordeal, victim, ordeal.busy)
         return await victim.wait(dice.uniform(0, 0.5))
 
     await _kill_after(ordeal, blows, wait)
@@ -277,3 +291,100 @@ def _check_stopped(ordeal: Ordeal, ended: Ended, *, twice: bool) -> None:
     ordeal.check_added(cut, "SIGTERM")
     if cut and not twice:
         ordeal.problems.append(f"one SIGTERM cut {cut} rows off")
+
+
+# ---- undo -----------------------------------------------------------------------------------------------------------
+
+
+async def undo(ordeal: Ordeal, blows: int) -> None:
+    """Import a part, close what that run created, and SIGKILL the closing again and again."""
+    world, dice = ordeal.world, ordeal.world.dice
+    some = str(max(1, world.scale.rows // 2))
+    async with importing(ordeal.folder, 4 * world.scale.rate, "--limit", some) as victim:
+        account = ordeal.check_account(await victim.end())
+    ordeal.undone = frozenset({account.get("run", 0)})
+    while ordeal.blows < blows:
+        world.shift()
+        busy = ordeal.busy
+        async with _undoing(ordeal) as victim:
+            await _until_busy(ordeal, victim, busy)
+            over = await victim.wait(dice.uniform(0, 1.0))
+            victim.send(signal.SIGKILL)
+            await victim.end()
+        if over:
+            break
+        ordeal.blows += 1
+    await _undo_to_the_end(ordeal)
+
+
+async def _undo_to_the_end(ordeal: Ordeal) -> None:
+    """Undo again until nothing is left, or an undo gets no further."""
+    before: Counter[str] | None = None
+    for _ in range(RUNS):
+        async with _undoing(ordeal) as victim:
+            ended = await victim.end()
+        account = account_of(ended)
+        if account is None or ended.code not in _ORDERLY:
+            ordeal.problems.append(f"exit {ended.code} of an undo: {ended.err[-1000:]}")
+        elif account["created"] != account["closed"] + account["errored"] + account["left"]:
+            ordeal.problems.append(f"undo {account['run']} does not add up: {account}")
+        after = count_states(ordeal.ledger)
+        if ended.code == Exit.DONE or after == before:
+            return
+        before = after
+    ordeal.problems.append(f"the undo is not at its end after {RUNS} times")
+
+
+def _undoing(ordeal: Ordeal) -> AbstractAsyncContextManager[Victim]:
+    [run] = ordeal.undone
+    return running(ordeal.folder, "undo", "--run", str(run), "--yes", "--json")
+
+
+# ---- an outage of everything ----------------------------------------------------------------------------------------
+
+
+async def outage(ordeal: Ordeal, blows: int) -> None:
+    """Let everything fail for ever, from the first request or from some moment on: the run has to end by itself."""
+    while ordeal.blows < blows and not _hopeless(ordeal, blows):
+        ordeal.world.shift()
+        creates, lists = OUTAGES[(ordeal.blows + ordeal.idle) % len(OUTAGES)]
+        try:
+            struck = await _strike(ordeal, creates, lists)
+        finally:
+            ordeal.world.emulator.change(create_outage=None, list_outage=None, update_outage=None)
+        ordeal.blows += struck
+        ordeal.idle += not struck
+
+
+async def _strike(ordeal: Ordeal, creates: int, lists: int) -> bool:
+    """Let a run meet an outage; False when it was over before."""
+    emulator, dice, allowed = ordeal.world.emulator, ordeal.world.dice, ordeal.world.scale.outage
+    busy, later = ordeal.busy, dice.choice((0.0, dice.uniform(0.2, 1.0)))
+    limit = {"FLEX_IMPORT__STOP__OUTAGE_SECONDS": str(allowed)}
+    async with importing(ordeal.folder, ordeal.world.scale.rate, env=limit) as victim:
+        if later:
+            await _until_busy(ordeal, victim, busy)
+            await victim.wait(later)
+        emulator.change(create_outage=creates, list_outage=lists, update_outage=creates)
+        await _until_busy(ordeal, victim, busy)
+        if victim.ended:
+            ordeal.check_account(await victim.end())
+            return False
+        began = time.monotonic()
+        over = await victim.wait(2 * (allowed + ENDS_AFTER))
+        seconds = time.monotonic() - began
+        ordeal.slowest_end = max(ordeal.slowest_end, seconds)
+        what = f"an outage of everything (creates {creates}, lists {lists})"
+        if not over:
+            ordeal.problems.append(f"{what} has not ended the run after {seconds:.1f} s")
+            return True
+        ended = await victim.end()
+    ordeal.check_account(ended)
+    if ended.code != Exit.HALTED or seconds > allowed + ENDS_AFTER:
+        ordeal.problems.append(f"{what} ended it with {ended.code} after {seconds:.1f} s: {ended.out[-500:]}")
+    return True
+
+
+async def _until_busy(ordeal: Ordeal, victim: Victim, busy: int) -> None:
+    while ordeal.busy == busy and not victim.ended:
+        await victim.wait(0.01)

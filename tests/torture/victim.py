@@ -5,12 +5,12 @@ import json
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.commands import Ended, finish, start
+from tests.commands import CREDENTIALS, Ended, finish, start
 
 ENDS_WITHIN = 240.0
 """Seconds after which a run that was left alone is stuck."""
@@ -53,13 +53,22 @@ class Victim:
 
 
 @asynccontextmanager
-async def importing(folder: Path, rate: float) -> AsyncIterator[Victim]:
-    """Start an import in a folder; it does not outlive the block."""
-    victim = Victim(await start("run", "in.csv", "--rate", f"{rate:g}", "--json", cwd=folder))
+async def running(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Victim]:
+    """Start a command in a folder; it does not outlive the block. env: besides the credentials."""
+    victim = Victim(await start(*words, cwd=folder, env={**CREDENTIALS, **(env or {})}))
     try:
         yield victim
     finally:
         await victim.bury()
+
+
+@asynccontextmanager
+async def importing(
+    folder: Path, rate: float, *words: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Victim]:
+    """Start an import in a folder, as `running` does."""
+    async with running(folder, "run", "in.csv", "--rate", f"{rate:g}", "--json", *words, env=env) as victim:
+        yield victim
 
 
 def account_of(ended: Ended) -> dict[str, Any] | None:

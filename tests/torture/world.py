@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from tests.samples_of import sid
-from worker.emulator import Behaviour, Condition, Echo, Emulator, ErrorShape, Fault
-from worker.emulator.fault import PRESUPPOSES_MAKING
+from worker.emulator import (
+    FAULTS,
+    PRESUPPOSES_MAKING,
+    UNDECIDABLE,
+    Behaviour,
+    Call,
+    Condition,
+    Echo,
+    Emulator,
+    ErrorShape,
+    Fault,
+)
 
 TYPES = ("agent", "customer", "supervisor", "external", "unknown")
 ROWS_A_CHANNEL = 5
@@ -19,13 +29,23 @@ CLOSED = (Condition.CLOSED, Condition.FULL, Condition.MISSING)
 CROWD = 1_100
 """Foreign participants of one channel: more than a page of its list holds."""
 
-ODDS = 0.005
-"""The probability of each fault: 28 of them for a create, 10 for a list."""
+RARE = 0.25
+"""How often a fault that no client can see through happens, compared with any other."""
+
+LISTS_CLOSED = 0.5
+"""How often lists show those that were closed."""
+
+GONE = (None, 20404, 45310, 45362)
+"""What closing a participant again may be answered with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How large a phase is, and how fast its time passes; in rows, channels, requests a second and seconds."""
+    """How large a phase is, and how fast its time passes; in rows, channels, requests a second and seconds.
+
+    outage: what `stop.outage_seconds` is while the service is down. faults, list_faults, update_faults: the share of
+    creates, lists and updates that meet one. spared: those that happen to nobody.
+    """
 
     rows: int
     concurrency: int = 16
@@ -36,7 +56,11 @@ class Scale:
     hang: float = 1.5
     late: float = 0.5
     list_lag: float = 0.3
-    odds: float = ODDS
+    outage: float = 3.0
+    faults: float = 0.18
+    list_faults: float = 0.08
+    update_faults: float = 0.3
+    spared: frozenset[Fault] = frozenset()
 
     @property
     def channels(self) -> int:
@@ -54,6 +78,26 @@ class Wanted:
     type: str
     routing: dict[str, str] | None
     open: bool
+
+
+def unkindness(creates: float, lists: float, updates: float, spared: frozenset[Fault]) -> dict[str, Any]:
+    """Return settings of a service in which so large a share of its calls meets a fault, each kind as often."""
+    shares = {
+        Call.CREATE: (creates, ("faults_before", "faults_after", "faults_late")),
+        Call.LIST: (lists, ("list_faults",)),
+        Call.UPDATE: (updates, ("update_faults_before", "update_faults_after")),
+    }
+    settings: dict[str, dict[Fault, float]] = {}
+    for call, (share, names) in shares.items():
+        weights = {
+            (name, fault): RARE if fault in UNDECIDABLE else 1.0
+            for name in names
+            for fault in FAULTS[call]
+            if fault not in spared and not (name.endswith("before") and fault in PRESUPPOSES_MAKING)
+        }
+        for (name, fault), weight in weights.items():
+            settings.setdefault(name, {})[fault] = share * weight / sum(weights.values())
+    return settings
 
 
 class World:
@@ -76,7 +120,6 @@ class World:
 
     def _behaviour(self) -> Behaviour:
         scale = self.scale
-        every = dict.fromkeys(Fault, scale.odds)
         return Behaviour(
             latency_seconds=scale.latency,
             latency_jitter_seconds=2 * scale.latency,
@@ -85,10 +128,7 @@ class World:
             late_seconds=scale.late,
             rate_per_second=scale.rate - 2,  # a little less than what the import keeps to: some meet a 429
             concurrency=scale.concurrency - 2,
-            faults_before={fault: odds for fault, odds in every.items() if fault not in PRESUPPOSES_MAKING},
-            faults_after=every,
-            faults_late=every,
-            list_faults=every,
+            **unkindness(scale.faults, scale.list_faults, scale.update_faults, scale.spared),
         )
 
     def _people(self) -> None:
@@ -110,6 +150,8 @@ class World:
             echo_routing=dice.choice(list(Echo)),
             error_shape=dice.choice(list(ErrorShape)),
             created_status=dice.choice((200, 201)),
+            closed_again_code=dice.choice(GONE),
+            lists_closed=dice.random() < LISTS_CLOSED,
         )
 
     def hasten(self) -> None:
@@ -132,7 +174,11 @@ class World:
         scale = self.scale
         sections: dict[str, dict[str, Any]] = {
             "api": {"base_url": base_url, "read_timeout_seconds": scale.read_timeout},
-            "limits": {"list_rate_per_second": "inf", "concurrency": scale.concurrency},
+            "limits": {
+                "rate_per_second": scale.rate,
+                "list_rate_per_second": "inf",
+                "concurrency": scale.concurrency,
+            },
             "retry": {"initial_seconds": 0.05, "max_seconds": 1.0},
             "doubt": {"baseline": True, "settle_seconds": scale.settle},
             "source": {"key": "row:{id}"},

@@ -6,12 +6,12 @@ import anyio
 
 from worker.cli.looping import run_loop
 from worker.cli.telling import say, tell
-from worker.emulator import Behaviour, Emulator, Fault, serve
+from worker.emulator import FAULTS, UNDECIDABLE, Behaviour, Call, Emulator, Fault, serve
 from worker.errors import ConfigError
 from worker.model import Exit
 
-_MADE_FIRST = tuple(Fault)
-_NOTHING_MADE = (Fault.RESET, Fault.HANG, Fault.SERVER_ERROR, Fault.BAD_GATEWAY)
+_MADE_FIRST = tuple(fault for fault in FAULTS[Call.CREATE] if fault not in UNDECIDABLE)
+_NOTHING_MADE = (Fault.RESET, Fault.HANG, Fault.SERVER_ERROR, Fault.BAD_GATEWAY, Fault.STRANGERS_PAGE, Fault.MISCODED)
 
 
 def behave(latency: float, rate: float | None, concurrency: int | None, faults: float) -> Behaviour:

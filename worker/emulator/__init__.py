@@ -13,6 +13,9 @@ description), [spec] (Twilio's OpenAPI file), [docs] (Twilio's documentation), [
 from worker.emulator.behaviour import Behaviour, Echo
 from worker.emulator.emulator import Emulator
 from worker.emulator.fault import (
+    FAULTS,
+    PRESUPPOSES_MAKING,
+    UNDECIDABLE,
     Answer,
     Call,
     ErrorShape,
@@ -29,6 +32,9 @@ from worker.emulator.server import serve
 from worker.emulator.truth import Condition, Participant, Request, Stats
 
 __all__ = [
+    "FAULTS",
+    "PRESUPPOSES_MAKING",
+    "UNDECIDABLE",
     "Answer",
     "Behaviour",
     "Call",

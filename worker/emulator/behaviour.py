@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import NoneType
 from typing import Any, Final, get_args
 
-from worker.emulator.fault import Answer, Call, ErrorShape, Fault, Scripted, When, forbid_before
+from worker.emulator.fault import Answer, Call, ErrorShape, Fault, Scripted, When, forbid_before, forbid_for
 
 
 class Echo(StrEnum):
@@ -47,12 +47,22 @@ class Behaviour:
     echo_routing: Echo = Echo.AS_SENT
     refuse_members: bool = False  # 50433 for an address or identity that is in the channel; the API may well duplicate
     refusals: Mapping[Call, Answer] = field(default_factory=dict)  # calls that are never served, such as a list
+    lists_closed: bool = True  # whether lists show those that were closed [infer]
+    closed_again_code: int | None = None  # closing what is closed: 20404, 45310 or 45362; None: as the first time
+
+    # Outages: every call of a kind is answered with this status (429, 500 or 503), and nothing is done.
+    create_outage: int | None = None
+    list_outage: int | None = None
+    update_outage: int | None = None
+    outage_seconds: float | None = None  # from the last change of an outage's setting; None: for ever
 
     # Faults.
     faults_before: Mapping[Fault, float] = field(default_factory=dict)
     faults_after: Mapping[Fault, float] = field(default_factory=dict)
     faults_late: Mapping[Fault, float] = field(default_factory=dict)
     list_faults: Mapping[Fault, float] = field(default_factory=dict)
+    update_faults_before: Mapping[Fault, float] = field(default_factory=dict)  # nothing is closed
+    update_faults_after: Mapping[Fault, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -61,24 +71,57 @@ class Behaviour:
                 raise ValueError(f"{setting.name} is {value}, but it cannot be negative")
         if self.created_status not in _CREATED:
             raise ValueError(f"created_status is {self.created_status}, but the API answers 201 or 200")
-        for fault in self.faults_before:
+        if self.closed_again_code not in _GONE:
+            raise ValueError(
+                f"closed_again_code is {self.closed_again_code}, but it must be one of {_GONE[1:]} or None"
+            )
+        for name, status in (
+            ("create", self.create_outage),
+            ("list", self.list_outage),
+            ("update", self.update_outage),
+        ):
+            if status not in _OUTAGES:
+                raise ValueError(f"{name}_outage is {status}, but it must be one of {_OUTAGES[1:]} or None")
+        for fault in (*self.faults_before, *self.update_faults_before):
             forbid_before(fault)
-        _check_odds("faults_before, faults_after and faults_late", *self.create_odds.values())
-        _check_odds("list_faults", *self.list_faults.values())
+        for name, call, odds in (
+            ("faults_before, faults_after and faults_late", Call.CREATE, self.create_odds),
+            ("list_faults", Call.LIST, self.list_odds),
+            ("update_faults_before and update_faults_after", Call.UPDATE, self.update_odds),
+        ):
+            _check_odds(name, *odds.values())
+            forbid_for(call, *(one.what for one in odds if isinstance(one.what, Fault)))
 
     @property
     def create_odds(self) -> dict[Scripted, float]:
         """The probability of everything that may happen to a create."""
-        by_moment = ((When.BEFORE, self.faults_before), (When.AFTER, self.faults_after), (When.LATE, self.faults_late))
-        return {Scripted(what=fault, when=when): odds for when, faults in by_moment for fault, odds in faults.items()}
+        return _odds({When.BEFORE: self.faults_before, When.AFTER: self.faults_after, When.LATE: self.faults_late})
 
     @property
     def list_odds(self) -> dict[Scripted, float]:
         """The probability of everything that may happen to a list."""
-        return {Scripted(what=fault, when=When.AFTER): odds for fault, odds in self.list_faults.items()}
+        return _odds({When.AFTER: self.list_faults})
+
+    @property
+    def update_odds(self) -> dict[Scripted, float]:
+        """The probability of everything that may happen to an update."""
+        return _odds({When.BEFORE: self.update_faults_before, When.AFTER: self.update_faults_after})
+
+    @property
+    def outages(self) -> tuple[int | None, int | None, int | None, float | None]:
+        """Return the settings of outages: while they stay the same, the time of an outage goes on."""
+        return self.create_outage, self.list_outage, self.update_outage, self.outage_seconds
+
+
+def _odds(by_moment: Mapping[When, Mapping[Fault, float]]) -> dict[Scripted, float]:
+    return {
+        Scripted(what=fault, when=when): odds for when, faults in by_moment.items() for fault, odds in faults.items()
+    }
 
 
 _CREATED: Final = (200, 201)
+_GONE: Final = (None, 20404, 45310, 45362)
+_OUTAGES: Final = (None, 429, 500, 503)
 
 PLAIN: Final = {
     setting.name: kinds

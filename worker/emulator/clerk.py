@@ -6,25 +6,32 @@ from functools import partial
 from typing import Any, Final, assert_never
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from worker.emulator import act, reply
 from worker.emulator.emulator import Emulator
 from worker.emulator.fault import Answer, Call, Fault, Scripted, When
+from worker.emulator.forgery import ENDLESS_TOKEN, Forger, is_forged
 from worker.emulator.form import Refusal, Wanted, read_create, read_update
 from worker.emulator.truth import Condition
 from worker.emulator.visit import Visit
 
 _TOKEN: Final = re.compile(r"PT([0-9a-f]{1,15})")
+_ENDLESS: Final = re.compile(rf"{ENDLESS_TOKEN}([0-9]{{1,9}})")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _PAGE_SIZE: Final = 50  # [spec]
 _MAX_PAGE_SIZE: Final = 1000  # [spec]
 _OK: Final = 200
+_NOTHING: Final[dict[str, Any]] = {}
+_SOMEBODY_ELSE: Final = 0.5  # of those who are said to be members: somebody else has just made them one
 _FORM: Final = "application/x-www-form-urlencoded"
 _NOT_ABOUT_THE_ROW: Final = (401, 429)
+_SERVER_ERROR: Final = 500
 
 NOT_FOUND: Final = Refusal(20404, "The requested resource was not found")
 _CLOSED: Final = Refusal(45354, "The conversation is closed")
 _FULL: Final = Refusal(50417, "The conversation has reached its limit of participants")
+_GONE: Final = "The participant is closed already"
 _MEMBER: Final = Refusal(50433, "The participant is already in the conversation")
 _NO_FORM: Final = Refusal(20001, f"The body must be {_FORM}")
 
@@ -37,6 +44,7 @@ class Clerk:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._truth = emulator.truth
+        self._forger = Forger(emulator)
 
     async def serve(self, visit: Visit, call: Call) -> web.StreamResponse:
         """Do what a call asks for, or let its client down as chance or a script will have it."""
@@ -57,7 +65,7 @@ class Clerk:
         status = reply.STATUSES[refusal.code]
         if visit.number is not None:
             self._truth.amend(visit.number, status=status, code=refusal.code)
-            if status not in _NOT_ABOUT_THE_ROW:
+            if status not in _NOT_ABOUT_THE_ROW and status < _SERVER_ERROR:
                 self._truth.counts["refused"] += 1
         shape = self._emulator.behaviour.error_shape
         return reply.render_error(refusal.code, refusal.message, shape, {**self._headers(visit), **(headers or {})})
@@ -66,6 +74,10 @@ class Clerk:
         """Answer word for word."""
         self._amend(visit, status=answer.status, code=answer.code)
         return reply.render_answer(answer, self._emulator.behaviour.error_shape, self._headers(visit))
+
+    def forget(self, connection: RequestHandler) -> None:
+        """Take note that a connection is closed."""
+        self._forger.forget(connection)
 
     # ---- create
 
@@ -78,7 +90,9 @@ class Clerk:
         if scripted.what is not None:
             self._note(visit, scripted)
             if scripted.when is When.BEFORE:
-                return await self._let_down(visit, scripted.what, behaviour.created_status, {})
+                if scripted.what is Fault.ALREADY_MEMBER and emulator.words.random() < _SOMEBODY_ELSE:
+                    self._forger.let_join(visit, somebody_else=False)
+                return await self._let_down(visit, scripted.what, self._due(visit, behaviour.created_status, {}))
         wanted = self._admit(visit)
         if isinstance(wanted, Refusal):
             return self.refuse(visit, wanted)
@@ -90,11 +104,13 @@ class Clerk:
         if scripted.what is None or scripted.when is When.AFTER:
             make()
         answer = self._body(visit, sid, wanted.type, wanted.routing_properties)
+        due = self._due(visit, behaviour.created_status, answer)
         if scripted.what is None:
+            due = self._forger.exchange(visit, due)
             if truth.remember:
-                self._amend(visit, status=behaviour.created_status)
-            return reply.render(behaviour.created_status, answer, self._headers(visit))
-        response = await self._let_down(visit, scripted.what, behaviour.created_status, answer)
+                self._amend(visit, status=due.status)
+            return self._succeed(visit, due)
+        response = await self._let_down(visit, scripted.what, due)
         if scripted.when is When.LATE:
             self._make_late(visit, late_seconds or 0.0, make)
         return response
@@ -141,19 +157,20 @@ class Clerk:
     # ---- the other calls
 
     async def _do(self, visit: Visit, call: Call, work: Callable[[Visit], Result]) -> web.StreamResponse:
+        if call is Call.LIST and (token := _endless_token(visit.request.query)) is not None:
+            return reply.render(_OK, self._endless_page(visit, token), self._headers(visit))
         scripted = self._emulator.next_for(call, visit.channel_sid)
         await self._take_time(visit, scripted, wakes_when_gone=False)
         if scripted.what is not None:
             self._note(visit, scripted)
             if scripted.when is When.BEFORE:
-                return await self._let_down(visit, scripted.what, _OK, {})
+                return await self._let_down(visit, scripted.what, self._due(visit, _OK, _NOTHING))
         missing = self._truth.condition(visit.channel_sid) is Condition.MISSING
         result = NOT_FOUND if missing else work(visit)
         if isinstance(result, Refusal):
             return self.refuse(visit, result)
-        if scripted.what is not None:
-            return await self._let_down(visit, scripted.what, _OK, result)
-        return reply.render(_OK, result, self._headers(visit))
+        due = self._due(visit, _OK, result)
+        return self._succeed(visit, due) if scripted.what is None else await self._let_down(visit, scripted.what, due)
 
     def _list(self, visit: Visit) -> Result:
         paging = _read_paging(visit.request.query)
@@ -164,6 +181,8 @@ class Clerk:
         entries: list[dict[str, Any]] = []
         next_token = None
         for place, participant in self._truth.listed(visit.channel_sid, start=start or 0):
+            if participant.status == "closed" and not self._emulator.behaviour.lists_closed:
+                continue
             if skipped:
                 skipped -= 1
             elif len(entries) == size:
@@ -171,8 +190,11 @@ class Clerk:
                 break
             else:
                 entries.append(self._body(visit, participant.sid, participant.type, participant.routing_properties))
-        url = f"{visit.origin}{reply.channel_path(visit.interaction_sid, visit.channel_sid)}/Participants"
-        return reply.list_body(entries, url=url, page=page, page_size=size, next_token=next_token)
+        return reply.list_body(entries, url=_url(visit), page=page, page_size=size, next_token=next_token)
+
+    def _endless_page(self, visit: Visit, number: int) -> dict[str, Any]:
+        token = f"{ENDLESS_TOKEN}{number + 1}"
+        return reply.list_body([], url=_url(visit), page=number + 1, page_size=_PAGE_SIZE, next_token=token)
 
     def _update(self, visit: Visit) -> Result:
         participant = self._truth.participants.get(visit.participant_sid)
@@ -181,6 +203,9 @@ class Clerk:
         status = read_update(visit.body)
         if isinstance(status, Refusal):
             return status
+        code = self._emulator.behaviour.closed_again_code
+        if code is not None and participant.status == "closed":
+            return Refusal(code, _GONE)
         self._truth.update(participant.sid, status)
         body = self._body(visit, participant.sid, participant.type, participant.routing_properties)
         return {**body, "status": status}
@@ -198,38 +223,36 @@ class Clerk:
         if seconds or scripted.gate:
             await visit.pause(seconds, gate=scripted.gate, wakes_when_gone=wakes_when_gone)
 
-    async def _let_down(
-        self, visit: Visit, what: Fault | Answer, status: int, body: dict[str, Any]
-    ) -> web.StreamResponse:
+    async def _let_down(self, visit: Visit, what: Fault | Answer, due: act.Due) -> web.StreamResponse:
         if isinstance(what, Answer):
             return self.give(visit, what)
-        behaviour = self._emulator.behaviour
-        response = await act.let_down(
-            what,
-            visit,
-            act.Due(status, body, self._headers(visit)),
-            shape=behaviour.error_shape,
-            hang_seconds=behaviour.hang_seconds,
-        )
+        forger = self._forger
+        if what is Fault.STRANGER_JOINS:
+            forger.let_join(visit, somebody_else=True)
+        if is_forged(what) and (forged := await forger.forge(what, visit, due)) is not None:
+            response: web.StreamResponse = reply.render(forged.status, forged.body, forged.headers)
+        else:
+            behaviour = self._emulator.behaviour
+            shape, hang, words = behaviour.error_shape, behaviour.hang_seconds, self._emulator.words
+            response = await act.let_down(what, visit, due, shape=shape, hang_seconds=hang, words=words)
         self._amend(visit, status=None if what in act.SILENT else response.status)
         return response
 
+    def _succeed(self, visit: Visit, due: act.Due) -> web.Response:
+        self._forger.remember(visit, due)
+        return reply.render(due.status, due.body, due.headers)
+
+    def _due(self, visit: Visit, status: int, body: dict[str, Any]) -> act.Due:
+        return act.Due(status, body, self._headers(visit))
+
     def _body(self, visit: Visit, sid: str, kind: str, routing: dict[str, Any] | None) -> dict[str, Any]:
         echoed = reply.echoed(routing, self._emulator.behaviour.echo_routing)
-        path = reply.channel_path(visit.interaction_sid, visit.channel_sid)
-        return {
-            "sid": sid,
-            "type": kind,
-            "interaction_sid": visit.interaction_sid,
-            "channel_sid": visit.channel_sid,
-            "url": f"{visit.origin}{path}/Participants/{sid}",
-            "routing_properties": echoed,
-        }
+        where = (visit.interaction_sid, visit.channel_sid)
+        return reply.participant_body(visit.origin, where, sid, kind, echoed)
 
     def _note(self, visit: Visit, scripted: Scripted) -> None:
         if isinstance(scripted.what, Fault):
-            self._truth.faults[f"{scripted.what}.{scripted.when}"] += 1
-            self._amend(visit, fault=scripted.what, when=scripted.when)
+            self._forger.note(visit, scripted.what, scripted.when)
 
     def _amend(self, visit: Visit, **changes: Any) -> None:
         if visit.number is not None:
@@ -243,6 +266,15 @@ class Clerk:
             "Twilio-Concurrent-Requests": str(truth.flight.working),
             "Twilio-Request-Duration": f"{self._emulator.clock() - visit.arrived_at:.3f}",
         }
+
+
+def _url(visit: Visit) -> str:
+    return f"{visit.origin}{reply.channel_path(visit.interaction_sid, visit.channel_sid)}/Participants"
+
+
+def _endless_token(query: Mapping[str, str]) -> int | None:
+    found = _ENDLESS.fullmatch(query.get("PageToken", ""))
+    return int(found[1]) if found else None
 
 
 def _read_paging(query: Mapping[str, str]) -> tuple[int, int, int | None] | Refusal:

@@ -32,6 +32,11 @@ _NO_SUCH_CALL: Final = Refusal(20004, "Method not allowed")
 _TOO_LARGE: Final = Refusal(20413, "Payload too large")
 _TOO_MANY_A_SECOND: Final = Refusal(45780, "Too many requests per second")
 _TOO_MANY_AT_ONCE: Final = Refusal(20429, "Too many concurrent requests")
+_OUTAGES: Final = {
+    429: _TOO_MANY_AT_ONCE,
+    500: Refusal(20500, "Internal server error"),
+    503: Refusal(20503, "Service unavailable"),
+}
 
 
 class Desk:
@@ -58,6 +63,7 @@ class Desk:
         if visit := self._visits.get(connection):
             visit.lose_client(self._emulator.clock())
             self._emulator.happened()
+        self._clerk.forget(connection)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever is no call of the API goes aside."""
@@ -93,6 +99,8 @@ class Desk:
         call = visit.call
         if call is None:
             return self._clerk.refuse(visit, _NO_SUCH_CALL)
+        if (status := self._emulator.outage(call)) is not None:
+            return self._clerk.refuse(visit, _OUTAGES[status], self._retry_after())
         if refusal := self._refusal_by_limit(call):
             self._truth.counts["throttled"] += 1
             return self._clerk.refuse(visit, refusal, self._retry_after())

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from worker.emulator.behaviour import Behaviour
-from worker.emulator.fault import ORDINARY, Answer, Call, Scripted, When
+from worker.emulator.fault import ORDINARY, Answer, Call, Fault, Scripted, When, forbid_for
 from worker.emulator.form import Wanted
 from worker.emulator.truth import Condition, Participant, Request, Stats, Truth
 
@@ -44,10 +44,13 @@ class Emulator:
         )
         self._dice = random.Random(seed)  # noqa: S311 - chance, not secrets
         self._spread = random.Random(seed)  # noqa: S311 - of its own: latency must not change who meets a fault
+        self.words = random.Random(seed)  # noqa: S311 - which of a fault's forms is met
         self._scripts: dict[tuple[Call, str | None], deque[Scripted]] = {}
         self._late: dict[object, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
         self._watchers: list[asyncio.Future[None]] = []
         self._odds: dict[Call, dict[Scripted, float]] = {}
+        self._outage_began = 0.0
+        self._behaviour = Behaviour()
         self.behaviour = behaviour or Behaviour()
 
     # ---- steering
@@ -61,8 +64,14 @@ class Emulator:
     def behaviour(self, behaviour: Behaviour) -> None:
         if not self.truth.remember and (behaviour.refuse_members or behaviour.participants_per_channel is not None):
             raise ValueError("refuse_members and participants_per_channel need an emulator that remembers")
+        if behaviour.outages != self._behaviour.outages:
+            self._outage_began = self.clock()
         self._behaviour = behaviour
-        self._odds = {Call.CREATE: behaviour.create_odds, Call.LIST: behaviour.list_odds}
+        self._odds = {
+            Call.CREATE: behaviour.create_odds,
+            Call.LIST: behaviour.list_odds,
+            Call.UPDATE: behaviour.update_odds,
+        }
 
     def change(self, **settings: Any) -> None:
         """Change some settings of the behaviour while it runs; TypeError for an unknown one."""
@@ -161,6 +170,21 @@ class Emulator:
                     return scripted
         return ORDINARY
 
+    def outage(self, call: Call) -> int | None:
+        """Return the status that all calls of this kind are answered with now, None when there is no outage."""
+        behaviour = self._behaviour
+        match call:
+            case Call.CREATE:
+                status = behaviour.create_outage
+            case Call.LIST:
+                status = behaviour.list_outage
+            case _:
+                status = behaviour.update_outage
+        lasts = behaviour.outage_seconds
+        if status is not None and lasts is not None and self.clock() - self._outage_began >= lasts:
+            return None
+        return status
+
     def latency(self) -> float:
         """How long this request takes, in seconds."""
         behaviour = self._behaviour
@@ -214,6 +238,7 @@ class Emulator:
         scripted = [Scripted(what=entry) if isinstance(entry, Answer) else entry for entry in entries]
         if on is not Call.CREATE and any(entry.when is When.LATE for entry in scripted):
             raise ValueError(f"only a create can be done late, not a {on}")
+        forbid_for(on, *(entry.what for entry in scripted if isinstance(entry.what, Fault)))
         self._scripts.setdefault((on, channel_sid), deque()).extend(scripted)
 
 

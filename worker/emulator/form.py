@@ -32,6 +32,11 @@ class Wanted:
     media_properties: Any
     routing_properties: dict[str, Any] | None
 
+    @property
+    def member(self) -> str | None:
+        """The address or identity."""
+        return member_of(self.media_properties)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

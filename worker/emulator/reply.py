@@ -27,17 +27,34 @@ STATUSES: Final = {
     20429: 429,
     20500: 500,
     20503: 503,
+    45310: 404,
     45351: 400,
     45354: 400,
+    45362: 400,
     45780: 429,
     50417: 400,
     50433: 409,
 }
 
-HTML: Final = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>502 Bad Gateway</body>\r\n</html>\r\n"
+HTML: Final = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>502 Bad Gateway</body>\r\n</html>\r\n"
+PORTAL: Final = "<!DOCTYPE html><html><body><h1>Welcome to the guest network</h1>Please sign in.</body></html>"
+STRANGERS_STATUSES: Final = (400, 403, 409, 451, 499)
+STRANGERS_PAGES: Final = (
+    ("text/html", "<html><head><title>{status}</title></head><body>Request rejected.</body></html>"),
+    (
+        "application/json",
+        '{{"timestamp": "2026-01-01T00:00:00.000Z", "status": {status}, "error": "Rejected", "path": "/v1"}}',
+    ),
+    ("application/json", '{{"code": 5, "message": "Not Found", "details": []}}'),
+)
+MISCODED_STATUSES: Final = (500, 502, 503, 504)
+MISCODES: Final = (20404, 20409, 20429, 45004, 50433)
+DEEP: Final = b'{"code": 20001, "status": 400, "message": "Bad", "details": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+LONG_MESSAGE: Final = "The service failed for +1 555 123 4567. " * 22_500
+HUGE_HEADER: Final = "x" * (256 << 10)
 GARBAGE: Final = b'{"sid": "UT\xff\xfe<<<'
 REDIRECTED: Final = "/emulator/redirected"
-_JSON: Final = "application/json"
+JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
 _ABOUT: Final = "https://www.twilio.com/docs/errors/"
 
@@ -48,14 +65,14 @@ def error_body(status: int, code: int | None, message: str, shape: ErrorShape) -
     numbered: dict[str, Any] = {} if code is None else {"code": code}
     match shape:
         case ErrorShape.CLASSIC:
-            return {**numbered, "message": message, "more_info": more, "status": status}, _JSON
+            return {**numbered, "message": message, "more_info": more, "status": status}, JSON
         case ErrorShape.PROBLEM:
             return {"type": more, "title": message, "status": status, **numbered, "detail": message}, _PROBLEM
         case ErrorShape.ERRORS:
-            return {"errors": [{**numbered, "message": message}]}, _JSON
+            return {"errors": [{**numbered, "message": message}]}, JSON
 
 
-def render(status: int, body: Any, headers: dict[str, str], *, content_type: str = _JSON) -> web.Response:
+def render(status: int, body: Any, headers: dict[str, str], *, content_type: str = JSON) -> web.Response:
     """Return a response with a JSON body."""
     return web.Response(
         status=status, body=json.dumps(body).encode(), headers={**headers, "Content-Type": content_type}
@@ -115,6 +132,21 @@ def list_body(
             "next_page_url": None if next_token is None else f"{this}{page + 1}&PageToken={next_token}",
         },
         "participants": entries,
+    }
+
+
+def participant_body(
+    origin: str, where: tuple[str, str], sid: str, kind: str, routing: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return a participant; `where` is its interaction and channel, `routing` what is echoed."""
+    interaction_sid, channel_sid = where
+    return {
+        "sid": sid,
+        "type": kind,
+        "interaction_sid": interaction_sid,
+        "channel_sid": channel_sid,
+        "url": f"{origin}{channel_path(interaction_sid, channel_sid)}/Participants/{sid}",
+        "routing_properties": routing,
     }
 
 

@@ -53,6 +53,7 @@ class Request:
     fault: Fault | None = None
     when: When | None = None
     made: str | None = None
+    member: str | None = None  # the address or identity that it names; noted where it met a fault
     client_gone: bool = False  # the client left before its answer
 
 
@@ -98,6 +99,8 @@ class Truth:
         self.arrived = 0
         self.accepted = 0
         self.created = 0
+        self.hidden: set[str] = set()
+        """Sids that a list left out."""
         self._channels: dict[str, list[str]] = {}
         self._members: set[tuple[str, str | None]] = set()
         # Not from the seed: a second emulator must not hand out the sids of the first to a ledger that knows them.
@@ -153,6 +156,26 @@ class Truth:
             participant = self.participants[sids[place]]
             if participant.listed_at <= now:
                 yield place, participant
+
+    def last_here(self, channel_sid: str, *, before: str | None) -> Participant | None:
+        """Return the import's newest participant of a channel other than this sid."""
+        here = (self.participants[sid] for sid in reversed(self._channels.get(channel_sid, [])) if sid != before)
+        return next((one for one in here if not one.foreign), None)
+
+    def elsewhere(self, channel_sid: str) -> Iterator[Participant]:
+        """Yield the participants of all other channels, the newest first."""
+        return (one for one in reversed(self.participants.values()) if one.channel_sid != channel_sid)
+
+    def first_elsewhere(self, channel_sid: str) -> Participant | None:
+        """Return the participant of the first create in another channel that was answered as it should be."""
+        for one in self.requests:
+            if one.made and one.fault is None and one.status is not None and one.channel_sid != channel_sid:
+                return self.participants[one.made]
+        return None
+
+    def first_here(self, channel_sid: str, *, before: str | None) -> Participant | None:
+        """Return whoever has been in a channel's list for the longest time, except this sid."""
+        return next((one for _, one in self.listed(channel_sid, start=0) if one.sid != before), None)
 
     def condition(self, channel_sid: str) -> Condition:
         """Return the state of a channel."""

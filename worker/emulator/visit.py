@@ -68,12 +68,12 @@ class Visit:
         self.gone_at = now
         self._flight.land(self._counted_in)
         if self._wakes_when_gone:
-            self._wake()
+            self.wake()
 
     def hurry(self) -> None:
         """Wait no longer, now and later: the emulator closes."""
         self.hurried = True
-        self._wake()
+        self.wake()
 
     async def pause(self, seconds: float, *, gate: asyncio.Event | None = None, wakes_when_gone: bool) -> None:
         """Wait so many seconds, or for the gate; shorter when hurried, or when the client goes if that wakes."""
@@ -82,7 +82,7 @@ class Visit:
         loop = asyncio.get_running_loop()
         self._waker = loop.create_future()
         self._wakes_when_gone = wakes_when_gone
-        stop = _when_open(gate, self._wake) if gate else loop.call_later(seconds, self._wake).cancel
+        stop = _when_open(gate, self.wake) if gate else loop.call_later(seconds, self.wake).cancel
         try:
             await self._waker
         finally:
@@ -90,7 +90,8 @@ class Visit:
             self._wakes_when_gone = False
             stop()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """End its pause, if it is in one."""
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(None)
 

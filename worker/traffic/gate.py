@@ -45,7 +45,7 @@ class Gate:
         self._outage_seconds = outage_seconds
         self._failing: Breaker | None = None
         self._failing_channels: set[str] = set()  # the first two whose lists failed since a list was answered
-        self._refusals: tuple[float, float, str] | None = None  # of lists: active clock of the first, clock of the last
+        self._refusals: dict[str, tuple[float, float, str]] = {}  # lane → active clock of the first, clock of the last
         self.draining = draining
         self.waiting: set[anyio.CancelScope] = set()
         self._on_outage = on_outage
@@ -156,8 +156,9 @@ class Gate:
                 self._on_outage(reason)
                 break
             left = min(self.breaker.gives_up_at, self.list_breaker.gives_up_at) - self.clock()
-            if self._refusals is not None and self._outage_seconds:
-                left = min(left, self._outage_seconds - self.active() + self._refusals[0])
+            if self._refusals and self._outage_seconds:
+                first = min(first for first, _, _ in self._refusals.values())
+                left = min(left, self._outage_seconds - self.active() + first)
             with anyio.move_on_after(max(left, 0.01) if left > 0 else LOOK_SECONDS):
                 await self._changed.wait()
         await anyio.sleep_forever()
@@ -171,11 +172,12 @@ class Gate:
         for name, breaker in (("", self.breaker), ("lists: ", self.list_breaker)):
             if now >= breaker.gives_up_at and (busy or now - breaker.next_probe <= IDLE_SECONDS):
                 return f"{name}{breaker.reason}"
-        if self._refusals is None or not self._outage_seconds or not busy:
+        if not self._outage_seconds or not busy:
             return ""
-        first, last, code = self._refusals
-        lasted = self.active() - first >= self._outage_seconds and now - last <= self._refusals_apart
-        return f"lists: nothing but 429 ({code})" if lasted else ""
+        for lane, (first, last, code) in self._refusals.items():
+            if self.active() - first >= self._outage_seconds and now - last <= self._refusals_apart:
+                return f"{lane}: nothing but 429 ({code})"
+        return ""
 
     @property
     def _refusals_apart(self) -> float:
@@ -222,7 +224,6 @@ class Gate:
 
     def lists_answered(self) -> None:
         """Take note that lists are answered, and with no 429: whatever else is down, not the whole service is."""
-        self._refusals = None
         self._failing = None
         self._failing_channels.clear()
         if self.breaker.is_open:
@@ -230,16 +231,23 @@ class Gate:
             self.wake()
         self._succeed(self.list_breaker, "lists are back")
 
-    def lists_refused(self, code: str) -> None:
-        """Take note that a list was answered with a 429: they are there, but nothing comes of it for ever."""
-        now, known = self.clock(), self._refusals
+    def lists_refused(self) -> None:
+        """Take note that a list was answered with a 429: they are there."""
         self._failing = None
+        self._succeed(self.list_breaker, "lists are back")
+
+    def refused(self, lane: str, code: str) -> None:
+        """Take note of a 429: the service is there, but nothing comes of it for ever."""
+        now, known = self.clock(), self._refusals.get(lane)
         if known is None or now - known[1] > self._refusals_apart:
-            self._refusals = (self.active(), now, code)
+            self._refusals[lane] = (self.active(), now, code)
             self.wake()
         else:
-            self._refusals = (known[0], now, code)
-        self._succeed(self.list_breaker, "lists are back")
+            self._refusals[lane] = (known[0], now, code)
+
+    def let_through(self, lane: str) -> None:
+        """Take note of an answer that is no 429."""
+        self._refusals.pop(lane, None)
 
     def _fail(self, breaker: Breaker, what: str, end: str, reason: str, *, unreachable: bool) -> None:
         self._failing = breaker
