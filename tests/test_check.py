@@ -137,7 +137,7 @@ def screen(
     findings = Findings()
     send = [draft_of(row(number))._replace(warnings=given) for number, given in (warnings or {}).items()]
     counts = {"rejected": len(found), "warned": len(warnings or ())}
-    findings.take(Surveyed(1, len(found) + len(send), 1, send, list(found), counts), {1: names})
+    findings.take(Surveyed(1, len(found) + len(send), 1, send, list(found), [], counts), {1: names})
     source = SourceFile("/a.csv", "csv", "utf-8", ",", "a\n")
     checked = Checked(
         findings=findings,
@@ -443,7 +443,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 async def test_rejects_are_what_an_export_after_a_run_would_write(folder: Path) -> None:
     """Byte for byte, records and reasons; only that no run, no ledger and no network is needed."""
-    (folder / "b.ndjson").write_text('{"ID": 1}\n[]\nno json')
+    (folder / "b.ndjson").write_text('{"ID": 99}\n[]\nno json')
     ended = await flex_import("check", "a.csv", "b.ndjson", "--rejects", "my fix", cwd=folder)
     assert ended.code == 1, ended.err
     assert not (folder / "imports.db").exists()

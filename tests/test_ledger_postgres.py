@@ -196,7 +196,8 @@ def test_rows_that_an_earlier_version_gave_one_sid_are_in_doubt(place: PostgresP
             desk.bring(desk.row(number), Created(sid("UT", f"e{number}")))
     change(
         place,
-        "DROP INDEX rows_sid, closures_sid, channels_sids; UPDATE ledger_version SET version = 3; "
+        "DROP INDEX rows_sid, closures_sid, channels_sids; DROP TABLE repairs; ALTER TABLE findings DROP ref; "
+        "UPDATE ledger_version SET version = 3; "
         "ALTER TABLE channels ADD UNIQUE (channel_sid, interaction_sid); "
         f"UPDATE rows SET sid = upper(sid) WHERE sid = '{sid('UT', 'e1')}'; "
         f"UPDATE rows SET sid = '{sid('UT', 'e1')}' WHERE sid = '{sid('UT', 'e2')}'",

@@ -120,7 +120,7 @@ class Bench:
             rows = {one.key: one for one in batch if isinstance(one, Row)}
             found = survey.sort([draft_of(one) if isinstance(one, Row) else one for one in batch])
             send = [rows[draft.key] for draft in found.send]
-            yield Surveyed(found.source, found.read, found.last_line, send, found.findings, found.counts)
+            yield Surveyed(found.source, found.read, found.last_line, send, found.findings, found.repairs, found.counts)
         if then:
             raise then
 

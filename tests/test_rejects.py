@@ -475,7 +475,7 @@ def test_reasons_are_left_out_of_the_inputs(
 ) -> None:
     """`run fix/*.csv` means the records; what only looks like reasons is an input, and reasons alone are refused."""
     reject(place, CSV, (2, "1\n"))
-    reject(place, CSV._replace(path="/data/b.csv"), (2, "1\n"))
+    reject(place, CSV._replace(path="/data/b.csv"), (2, "2\n"))
     export(place)
     monkeypatch.chdir(place.path.parent / "fix")
     Path("c.reasons.csv").write_text("record,line,key,state,code,reason,more\n")

@@ -91,7 +91,9 @@ class Intake:
 
         def finish(batch: Surveyed[Draft], mapper: Mapper) -> Surveyed[Row]:
             send = [ready(draft, mapper.mark(draft.text)) for draft in batch.send]
-            return Surveyed(batch.source, batch.read, batch.last_line, send, batch.findings, batch.counts)
+            return Surveyed(
+                batch.source, batch.read, batch.last_line, send, batch.findings, batch.repairs, batch.counts
+            )
 
         held: list[Surveyed[Row]] = []
         async with aclosing(self._read(survey, register, finish)) as batches:

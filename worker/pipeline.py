@@ -164,7 +164,7 @@ class Pipeline:
                     if batch.source not in through:
                         through = dict.fromkeys(through, WHOLE_INPUT)  # those before it were read to their end
                     through[batch.source] = batch.last_line
-                    await self._journal.note(batch.findings)
+                    await self._journal.note([*batch.findings, *batch.repairs])
                     await self._enqueue(batch.send)
                 if not self._stop.ending.is_set():
                     through = dict.fromkeys(through, WHOLE_INPUT)

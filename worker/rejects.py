@@ -16,12 +16,17 @@ from operator import attrgetter
 from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple
 
+from worker.added import AddedColumns
 from worker.errors import ConfigError, LedgerError
-from worker.ledger import Finding, SourceFile
+from worker.ledger import Finding, SourceFile, record_digest
 from worker.ledger.view import Reject
+from worker.model import REFERENCE
 
 REASONS = ("record", "line", "key", "state", "code", "reason")
 """The columns of a file of reasons. record: the number of the record in the file of rejects; empty when it is gone."""
+
+ADDED = (REFERENCE, "flex_reason")
+"""The columns that tie a record to its rejection and say what is wrong with it."""
 
 REASONS_SUFFIX = ".reasons.csv"
 
@@ -58,29 +63,33 @@ class Spool:
     def __init__(self, scratch: sqlite3.Connection) -> None:
         self._scratch = scratch
         scratch.execute(
-            "CREATE TABLE rejects (source INTEGER, line INTEGER, key TEXT, code TEXT, reason TEXT, record TEXT)"
+            "CREATE TABLE rejects "
+            "(source INTEGER, line INTEGER, key TEXT, ref TEXT, code TEXT, reason TEXT, record TEXT)"
         )
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Keep those among the findings of a batch that are rejections."""
         kept = (
-            (one.source, one.line, one.key, one.code, _whole_reason(one), one.record)
+            (one.source, one.line, one.key, one.ref or "", one.code, _whole_reason(one), one.record)
             for one in findings
             if one.kind == "rejected"
         )
-        self._scratch.executemany("INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)", kept)
+        self._scratch.executemany("INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?, ?)", kept)
 
     def rejects(self) -> Iterator[Reject]:
         """Yield them in the order in which they came: input by input."""
-        query = "SELECT source, line, key, 'rejected', code, reason, record FROM rejects ORDER BY rowid"
+        query = "SELECT source, line, key, ref, 'rejected', code, reason, record FROM rejects ORDER BY rowid"
         return map(Reject._make, self._scratch.execute(query))
 
 
-def write_rejects(folder: Path, rejects: Iterable[Reject], describe: Callable[[int], SourceFile]) -> list[Written]:
+def write_rejects(
+    folder: Path, rejects: Iterable[Reject], describe: Callable[[int], SourceFile], *, with_reasons: bool = False
+) -> list[Written]:
     """Write rejects, which come input by input, into a folder that is made when it is missing; all files or none.
 
-    describe: an input's number → the input. Raises ConfigError for a file that exists already (it may hold repairs) or
-    cannot be written, LedgerError for an encoding that the records do not fit in. Without rejects nothing is made.
+    describe: an input's number → the input. with_reasons: whether the records get the columns `ADDED`. Raises
+    ConfigError for a file that exists already (it may hold repairs) or cannot be written, LedgerError for an encoding
+    that the records do not fit in. Without rejects nothing is made.
     """
     parts: list[tuple[Path, Path]] = []
     written: list[Written] = []
@@ -92,7 +101,7 @@ def write_rejects(folder: Path, rejects: Iterable[Reject], describe: Callable[[i
                 path, reasons = (folder / name for name in _names(source, taken))
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 records_part, reasons_part = _part(path, parts), _part(reasons, parts)
-                done = _write(source, group, records_part, reasons_part)
+                done = _write(source, group, records_part, reasons_part, with_reasons=with_reasons)
                 if not done.records:
                     parts.remove((records_part, path))
                     records_part.unlink()
@@ -149,11 +158,14 @@ def _names(source: SourceFile, taken: set[str]) -> tuple[str, str]:
     return names
 
 
-def _write(source: SourceFile, group: Iterable[Reject], records_part: Path, reasons_part: Path) -> Written:
+def _write(
+    source: SourceFile, group: Iterable[Reject], records_part: Path, reasons_part: Path, *, with_reasons: bool
+) -> Written:
     records = failed = missing = 0
     lines: list[int] = []
+    added = AddedColumns(source, ADDED) if with_reasons else None
     with records_part.open("wb") as binary, reasons_part.open("w", encoding="utf-8", newline="") as text:
-        out = _Records(binary, source)
+        out = _Records(binary, source._replace(header=added.header) if added else source)
         reasons = csv.writer(text, lineterminator="\n")
         reasons.writerow(REASONS)
         for reject in group:
@@ -163,11 +175,17 @@ def _write(source: SourceFile, group: Iterable[Reject], records_part: Path, reas
             else:
                 records += 1
                 failed += reject.state == "failed"
-                out.put(reject.record)
+                out.put(added.record(reject.record, _explanation(reject)) if added else reject.record)
             number = "" if reject.record is None else records
             reasons.writerow((number, reject.line, reject.key, reject.state, reject.code, reject.reason))
         out.end()
     return Written(source, records_part, reasons_part, records, failed, missing, tuple(lines))
+
+
+def _explanation(reject: Reject) -> tuple[str, str]:
+    """Return what the columns `ADDED` say of a record."""
+    ref = reject.ref or record_digest(reject.record or "").hex()
+    return ref, f"{reject.state}: {reject.reason} ({reject.code})"
 
 
 def _whole_reason(finding: Finding) -> str:

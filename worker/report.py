@@ -156,6 +156,8 @@ def as_text(account: Account) -> str:
         count = getattr(tally, name)
         if count or name == "created":
             note = f"{100 * count / total:.1f} %" if name == "created" and total else _NOTES.get(name, "")
+            if name == "already_done" and tally.repaired:
+                note += f"; {tally.repaired:,} of them repaired"
             lines.append(_line(name.replace("_", " "), count, note))
     if tally.unread:
         lines.append(_line("unread", tally.unread, ""))

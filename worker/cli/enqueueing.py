@@ -46,6 +46,7 @@ class Queued:
     waived: int = 0
     in_doubt: int = 0
     changed: int = 0
+    repaired: int = 0
     warned: int = 0
     failed: int = 0
     chunks: int = 0
@@ -119,8 +120,8 @@ async def _fill(config: Config, inputs: Sequence[Ruled], ledger: FleetLedger, fi
 
 
 def _put(ledger: FleetLedger, filling: Filling, batch: Surveyed[Row]) -> None:
-    if batch.findings:
-        ledger.write(batch.findings)
+    if batch.findings or batch.repairs:
+        ledger.write([*batch.findings, *batch.repairs])
     filling.put(batch.send)
 
 

@@ -137,7 +137,7 @@ def _every(reader: Reader, step: float) -> Iterator[Reject]:
         for record in batch:
             if place >= due:
                 due += step
-                yield Reject(1, record.line, None, "sampled", "", "", record.text)
+                yield Reject(1, record.line, None, "", "sampled", "", "", record.text)
             place += 1
 
 

@@ -21,16 +21,19 @@ REPAIR = f"Repair  these records; what is wrong with each stands beside them, in
 _NAMED_ROWS = 3
 
 
-def export_rejects(config: Path | None, ledger: Place | None, *, folder: str, run: int | None) -> int:
+def export_rejects(
+    config: Path | None, ledger: Place | None, *, folder: str, run: int | None, with_reasons: bool = False
+) -> int:
     """Write the records that wait for a repair into a folder, as they were; returns exit code 0.
 
+    with_reasons: with columns that say what is wrong, and tie a repaired record to what it repairs.
     Raises ConfigError for a folder that is none, cannot be written or has such files, LedgerRefusedError without a
     ledger.
     """
     refuse_no_folder(folder)
     path = configure(config, ledger, {}).ledger_path
     with View(path) as view, closing(view.rejects(run)) as rejects:
-        written = write_rejects(Path(folder), rejects, view.source)
+        written = write_rejects(Path(folder), rejects, view.source, with_reasons=with_reasons)
     tell(printable("\n".join(_lines(folder, written))))
     return Exit.DONE
 

@@ -114,11 +114,16 @@ class Settle:
     settlement: Settlement
 
 
+KEY_CONFLICT = "key_conflict"
+"""The code of a record whose key another record of the same input has: that key is not its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What reading found out about a record that is not sent: kind is rejected, duplicate or changed.
 
     reason: the same for all records with this problem, so that they make one group. detail: this record's own part.
+    repairs: the `ref` of an earlier finding, or the key of a row, that the record says it repairs.
     """
 
     kind: str
@@ -129,6 +134,26 @@ class Finding:
     reason: str
     record: str | None = None
     detail: str | None = None
+    repairs: str = ""
+
+    @property
+    def ref(self) -> str | None:
+        """What a rejected record is known by in whatever input: what it repairs, its key, or its digest."""
+        if self.kind != "rejected":
+            return None
+        if self.repairs:
+            return self.repairs
+        if self.key is not None and self.code != KEY_CONFLICT:
+            return self.key
+        return None if self.record is None else record_digest(self.record).hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A record repairs what was rejected under another key. ref: as of `Finding`; key: of the row that it became."""
+
+    ref: str
+    key: str
 
 
 class Sample(NamedTuple):
@@ -184,7 +209,22 @@ class Fenced:
     fence: Fence
 
 
-Entry = Intent | Settle | Finding | Baseline | Reopen | Look | Decision | Waive | Sample | Thin | Close | Free | Fenced
+Entry = (
+    Intent
+    | Settle
+    | Finding
+    | Repair
+    | Baseline
+    | Reopen
+    | Look
+    | Decision
+    | Waive
+    | Sample
+    | Thin
+    | Close
+    | Free
+    | Fenced
+)
 
 
 class Asked(Enum):

@@ -20,6 +20,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "payloads": ("row_id", "record", "request"),
     "findings": (
         *("id", "run_id", "source_id", "line", "kind", "key", "code", "reason", "record", "superseded_by", "detail"),
+        "ref",
     ),
     "baselines": ("channel_id", "run_id", "taken_at", "sids"),
     "looks": ("row_id", "looked_at", "reason", "candidates"),
@@ -31,6 +32,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("p50", "p90", "p99"),
     ),
     "closures": ("id", "row_id", "run_id", "closed_at", "sid"),
+    "repairs": ("ref", "key"),
 }
 """Table → columns; the first one, or for samples the first two, are its order."""
 

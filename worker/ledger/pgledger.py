@@ -82,11 +82,11 @@ WITH given AS (
 SELECT id, known FROM done
 """
 _FINDINGS = """
-INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail)
-SELECT %(run)s, source, line, kind, key, code, reason, record, detail
+INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail, ref)
+SELECT %(run)s, source, line, kind, key, code, reason, record, detail, ref
 FROM unnest(%(source)s::bigint[], %(line)s::bigint[], %(kind)s::text[], %(key)s::text[], %(code)s::text[],
-    %(reason)s::text[], %(record)s::bytea[], %(detail)s::text[])
-    WITH ORDINALITY AS given (source, line, kind, key, code, reason, record, detail, place)
+    %(reason)s::text[], %(record)s::bytea[], %(detail)s::text[], %(ref)s::text[])
+    WITH ORDINALITY AS given (source, line, kind, key, code, reason, record, detail, ref, place)
 ORDER BY place
 RETURNING id
 """
@@ -248,6 +248,7 @@ class PostgresLedger(Tables):
             "reason": [storable(one.reason) for one in findings],
             "record": [self._connection.kept(one.record) for one in findings],
             "detail": [one.detail and storable(one.detail) for one in findings],
+            "ref": [one.ref and storable(one.ref) for one in findings],
         }
         self._connection.batch(_FINDINGS, values)
 

@@ -220,6 +220,16 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE UNIQUE INDEX rows_sid ON rows (lower(sid)) WHERE sid IS NOT NULL;
     CREATE INDEX closures_sid ON closures (lower(sid));
 
+    -- ref: what a rejected record is known by in whatever input, its key or its digest. A repaired record under another
+    -- key names the ref of what it repairs; key: of the row that it became
+    ALTER TABLE findings ADD COLUMN ref TEXT COLLATE "C";
+    UPDATE findings SET ref = key WHERE kind = 'rejected' AND code <> 'key_conflict';
+    CREATE INDEX findings_ref ON findings (ref) WHERE superseded_by IS NULL AND kind = 'rejected';
+    CREATE TABLE repairs (
+        ref TEXT COLLATE "C" PRIMARY KEY,
+        key TEXT COLLATE "C" NOT NULL
+    );
+
     -- a channel is one, however its sids are written. Where two lines were one, neither baseline saw all creates
     CREATE TEMP TABLE doubled ON COMMIT DROP AS SELECT id, kept FROM (
         SELECT id, min(id) OVER (PARTITION BY lower(channel_sid), lower(interaction_sid)) AS kept FROM channels

@@ -1,5 +1,6 @@
 """The ledger's statements, in what its engines have in common; `tables` tells what each is for."""
 
+from worker.ledger import KEY_CONFLICT
 from worker.ledger.attaching import BARRIERS
 
 SOURCE = "SELECT id FROM sources WHERE (path, format, encoding, delimiter, header) = (?, ?, ?, ?, ?)"
@@ -62,6 +63,7 @@ STORED = """
 SELECT key, fingerprint, source_id, line, interaction_sid, channel_sid, type, request, record, rows.id, mark
 FROM rows JOIN payloads ON payloads.row_id = rows.id JOIN channels ON channels.id = channel_id
 WHERE state IN ({states}) AND state NOT IN ('created', 'existed') AND run_id < ? AND rows.id > ? {why}
+    AND NOT ({repaired})
 ORDER BY rows.id LIMIT ?
 """
 SAME_CHANNEL = """
@@ -90,9 +92,32 @@ DELETE FROM samples WHERE run_id = ? AND at IN (
     WHERE place % 2 = 0)
 """
 FINDING = """
-INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO findings (run_id, source_id, line, kind, key, code, reason, record, detail, ref)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+REPAIR = "INSERT INTO repairs (ref, key) VALUES (?, ?) ON CONFLICT (ref) DO UPDATE SET key = excluded.key"
+DONE = "('created', 'existed', 'closed')"
+OPEN_FINDING = f"""
+findings.kind = 'rejected' AND findings.superseded_by IS NULL AND (findings.ref IS NULL OR NOT (
+    EXISTS (SELECT 1 FROM rows AS same
+        WHERE same.key IN (findings.ref, CASE WHEN findings.code <> '{KEY_CONFLICT}' THEN findings.key END)
+        AND (same.source_id <> findings.source_id OR same.line = findings.line))
+    OR EXISTS (SELECT 1 FROM findings AS later WHERE later.ref = findings.ref AND later.id > findings.id
+        AND later.source_id <> findings.source_id AND later.superseded_by IS NULL AND later.kind = 'rejected')
+    OR EXISTS (SELECT 1 FROM repairs JOIN rows AS mended ON mended.key = repairs.key
+        WHERE repairs.ref = findings.ref AND mended.state IN {DONE})))
+"""
+"""A rejected record that still needs something, counted once for all inputs that it stands in.
+
+Where another record of the same input is the row with its key, one of them has a wrong key: that settles nothing.
+"""
+
+REPAIRED_ROW = f"""
+rows.state IN ('rejected', 'parked', 'failed') AND EXISTS (
+    SELECT 1 FROM repairs JOIN rows AS mended ON mended.key = repairs.key
+    WHERE repairs.ref = rows.key AND mended.state IN {DONE})
+"""
+"""A row that was repaired under another key, and is done there."""
 DECISION = """
 INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, sid) VALUES (?, ?, ?, ?, ?, ?)
 """

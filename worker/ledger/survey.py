@@ -6,17 +6,17 @@ wherever it stands. Used from the reader's thread; the ledger is only looked at.
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
 from worker.errors import LedgerError
-from worker.ledger import Finding, Known, SourceFile, Standing, standing_of
+from worker.ledger import KEY_CONFLICT, Finding, Known, Repair, SourceFile, Standing, record_digest, standing_of
 from worker.ledger.census import Census, Seen, seen
 from worker.ledger.opening import open_readonly
-from worker.ledger.statement import SOURCE
+from worker.ledger.statement import DONE, SOURCE
 from worker.ledger.waiving import has_waivers, is_waived
 from worker.model import Draft, Misfit, State
 from worker.place import Place
@@ -26,6 +26,8 @@ SELECT line, mark, id FROM rows
 WHERE source_id = ? AND line BETWEEN ? AND ? AND state IN ('created', 'existed') AND mark <> 0
 """
 
+
+_REPAIRABLE = {State.REJECTED, State.PARKED, State.WAIVED}
 
 T = TypeVar("T")
 
@@ -40,18 +42,29 @@ class Met(NamedTuple):
 
 @dataclass(slots=True)
 class Surveyed(Generic[T]):
-    """A batch of one input, sorted. counts: tally name → rows that are not sent. read: records in the batch."""
+    """A batch of one input, sorted. counts: tally name → rows that are not sent. read: records in the batch.
+
+    repairs: which of its rows repair what was rejected under another key.
+    """
 
     source: int = 0
     read: int = 0
     last_line: int = 0
     send: list[T] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    repairs: list[Repair] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
     def count(self, name: str) -> None:
         """Add one to a tally name."""
         self.counts[name] = self.counts.get(name, 0) + 1
+
+    def count_repaired(self, state: State) -> None:
+        """Count a record that was rejected, as what became of its repair."""
+        closed = state is State.CLOSED
+        self.count(Standing.CLOSED.value if closed else Standing.ALREADY_DONE.value)
+        if not closed:
+            self.count("repaired")
 
 
 class Survey:
@@ -143,19 +156,49 @@ class Survey:
             surveyed.source, surveyed.last_line = batch[-1].source, max(batch[-1].line, surveyed.last_line)
         drafts = [item for item in batch if isinstance(item, Draft)]
         first = self._census.enter([seen(*_place_of(item)) for item in drafts])
-        known = self._known({item.key for item in drafts})
+        known = self._known({name for item in batch for name in (item.key, item.repairs) if name})
+        repaired = self._repaired({name for item in batch for name in _names_of(item, known)})
         for item in batch:
             if isinstance(item, Misfit):
-                self._unfit(item, surveyed)
+                self._unfit(item, known, repaired, surveyed)
             elif first and (earlier := first[seen(*_place_of(item)).name])[2:] != (item.source, item.line):
                 self._repeated(item, earlier, surveyed)
             else:
                 number, before = known.get(item.key, (0, None))
+                _, mended = known.get(item.repairs, (0, None))
                 if before and self._was_met(number):
                     self._repeated(item, Seen(b"", before.fingerprint, before.source, before.line), surveyed)
+                elif item.key in repaired and before and before.state in _REPAIRABLE:
+                    surveyed.count_repaired(repaired[item.key])
+                elif before is None and mended and mended.state not in _REPAIRABLE:
+                    self._repairs_in_vain(item, mended, surveyed)
                 else:
                     self._place(item, before, surveyed)
+                    if item.repairs not in {"", item.key}:
+                        surveyed.repairs.append(Repair(item.repairs, item.key))
         return surveyed
+
+    def _repaired(self, refs: Collection[str]) -> dict[str, State]:
+        """Return the reference of a rejection → the state of the row that repaired it under another key and is done."""
+        if self._ledger is None or not refs:
+            return {}
+        marks = ",".join("?" for _ in refs)
+        query = (
+            "SELECT ref, state FROM repairs JOIN rows ON rows.key = repairs.key "
+            f"WHERE ref IN ({marks}) AND state IN {DONE}"
+        )
+        return {ref: State(state) for ref, state in self._ledger.execute(query, tuple(refs))}
+
+    def _repairs_in_vain(self, row: Draft, mended: Known, surveyed: Surveyed[Draft]) -> None:
+        """Count a record that repairs a row which needs no repair: it exists, or is sent as it was."""
+        standing = standing_of(mended, mended.fingerprint)
+        if standing is not Standing.SEND:
+            surveyed.count(standing.value)
+            return
+        surveyed.count("duplicate")
+        where = f"the first one is {self._names.get(mended.source, 'an earlier input')}:{mended.line}"
+        reason = "repairs a row that failed, which is sent again as it was"
+        surveyed.findings.append(Finding("duplicate", row.source, row.line, row.key, "duplicate", reason, None, where))
 
     def _known(self, keys: Collection[str]) -> dict[str, tuple[int, Known]]:
         """Return key → its number in the ledger, and what is known about it."""
@@ -168,14 +211,28 @@ class Survey:
             for number, key, fingerprint, state, source, line in self._ledger.execute(query, tuple(keys))
         }
 
-    def _unfit(self, misfit: Misfit, surveyed: Surveyed[Draft]) -> None:
+    def _unfit(
+        self,
+        misfit: Misfit,
+        known: Mapping[str, tuple[int, Known]],
+        repaired: Mapping[str, State],
+        surveyed: Surveyed[Draft],
+    ) -> None:
+        for name in _names_of(misfit, known):
+            _, before = known.get(name, (0, None))
+            if before and before.source == misfit.source and before.line != misfit.line:
+                before = None  # another record of the same input: one of the two has a wrong key
+            state = before.state if before else repaired.get(name)
+            if state in {State.CREATED, State.EXISTED, State.CLOSED}:
+                surveyed.count_repaired(state)
+                return
         if self._waivers and is_waived(self._waivers, misfit.text):
             surveyed.count("waived")
             return
         surveyed.count("rejected")
         code, reason, detail = misfit.problem
-        finding = Finding("rejected", misfit.source, misfit.line, misfit.key, code, reason, misfit.text, detail)
-        surveyed.findings.append(finding)
+        place = ("rejected", misfit.source, misfit.line, misfit.key)
+        surveyed.findings.append(Finding(*place, code, reason, misfit.text, detail, misfit.repairs))
 
     def _repeated(self, row: Draft, first: Seen, surveyed: Surveyed[Draft]) -> None:
         where = f"the first one is {self._names.get(first.source, 'input')}:{first.line}"
@@ -187,7 +244,7 @@ class Survey:
             return
         else:
             surveyed.count("rejected")
-            kind, code, reason = "rejected", "key_conflict", "another row of the input has this key"
+            kind, code, reason = "rejected", KEY_CONFLICT, "another row of the input has this key"
             text = row.text
         surveyed.findings.append(Finding(kind, row.source, row.line, row.key, code, reason, text, where))
 
@@ -207,6 +264,13 @@ class Survey:
         surveyed.send.append(row)
         if row.warnings:
             surveyed.count("warned")
+
+
+def _names_of(item: Draft | Misfit, known: Collection[str]) -> list[str]:
+    """Return what a rejection of this record may be known by; see `Finding.ref`. Of a draft, if the ledger has it."""
+    if isinstance(item, Draft):
+        return [item.key] if item.key in known else []
+    return [name for name in (item.repairs, item.key, record_digest(item.text).hex()) if name]
 
 
 def _place_of(item: Draft) -> tuple[str, bytes, int, int]:

@@ -31,6 +31,7 @@ from worker.ledger import (
     Known,
     Look,
     Reopen,
+    Repair,
     Sample,
     Settle,
     SourceFile,
@@ -173,6 +174,8 @@ class Tables(ABC):
                 return self._settle(number, settlement, now)
             case Finding():
                 self._find(entry)
+            case Repair(ref, key):
+                self._connection.execute(statement.REPAIR, (storable(ref), key))
             case Fenced(inner):  # who is alone needs no fence
                 return self._enter(inner, now)
             case _:
@@ -254,7 +257,9 @@ class Tables(ABC):
 
     def stored(self, states: Sequence[State], after: int, limit: int, why: Why | None = None) -> list[Row]:
         query = statement.STORED.format(
-            states=", ".join("?" for _ in states), why="" if why is None else "AND code = ? AND reason = ?"
+            states=", ".join("?" for _ in states),
+            why="" if why is None else "AND code = ? AND reason = ?",
+            repaired=statement.REPAIRED_ROW,
         )
         values = (*states, self._run, after, *(why or ()), limit)
         with guarded(self._connection, self.path):
@@ -337,6 +342,7 @@ class Tables(ABC):
                 storable(finding.reason),
                 self._connection.kept(finding.record),
                 finding.detail and storable(finding.detail),
+                finding.ref and storable(finding.ref),
             ),
         )
 

@@ -14,6 +14,7 @@ from worker.errors import LedgerError
 from worker.ledger import Sample, SourceFile
 from worker.ledger.connection import Connection, read
 from worker.ledger.opening import open_readonly
+from worker.ledger.statement import OPEN_FINDING, REPAIRED_ROW
 from worker.place import Place
 
 COLUMNS = (
@@ -43,22 +44,22 @@ SELECT key, path AS source, line, state, sid, interaction_sid, channel_sid, type
 FROM rows JOIN channels ON channels.id = channel_id JOIN sources ON sources.id = source_id
 """
 _MISFITS = """
-SELECT key, path AS source, line, 'rejected' AS state, NULL, NULL, NULL, NULL, code,
+SELECT findings.key, path AS source, line, 'rejected' AS state, NULL, NULL, NULL, NULL, code,
     reason || coalesce(': ' || detail, ''), NULL, 0, NULL, 0, run_id AS run, NULL, NULL
 FROM findings JOIN sources ON sources.id = source_id
 WHERE kind = 'rejected'
 """
 
 _TO_CLUSTER = (
-    """
+    f"""
     SELECT state, code, reason, source_id, line, NULL, run_id FROM rows
     WHERE state IN ('rejected', 'parked', 'failed', 'in_doubt') AND state NOT IN ('created', 'existed')
-        AND coalesce(code, '') <> 'not_sent'
+        AND coalesce(code, '') <> 'not_sent' AND NOT ({REPAIRED_ROW})
     ORDER BY state, id
     """,
-    """
+    f"""
     SELECT 'rejected', code, reason, source_id, line, detail, run_id FROM findings
-    WHERE kind = 'rejected' AND superseded_by IS NULL
+    WHERE {OPEN_FINDING}
     ORDER BY source_id, line
     """,
 )
@@ -101,16 +102,19 @@ WHERE state = 'created' AND unproven = 0 AND (:run IS NULL OR run_id = :run)
 ORDER BY lower(channel_sid), rows.id DESC
 """
 
-_REJECTS = """
-SELECT source_id, line, key, state, code, reason, record FROM (
-    SELECT source_id, line, key, state, code, reason, record, run_id
+_REJECTS = f"""
+SELECT source_id, line, key, coalesce(ref, ''), state, code, reason, record FROM (
+    SELECT source_id, line, key, key AS ref, state, code, reason, record, run_id, id AS number
     FROM rows LEFT JOIN payloads ON row_id = rows.id
-    WHERE state IN ('rejected', 'parked', 'failed') AND state NOT IN ('created', 'existed')
+    WHERE state IN ('rejected', 'parked', 'failed') AND state NOT IN ('created', 'existed') AND NOT ({REPAIRED_ROW})
     UNION ALL
-    SELECT source_id, line, key, 'rejected', code, reason || coalesce(': ' || detail, ''), record, run_id
-    FROM findings WHERE kind = 'rejected' AND superseded_by IS NULL
-) AS found WHERE :run IS NULL OR run_id = :run ORDER BY source_id, line, run_id
+    SELECT source_id, line, key, ref, 'rejected', code, reason || coalesce(': ' || detail, ''), record, run_id, id
+    FROM findings WHERE {OPEN_FINDING}
+) AS found WHERE :run IS NULL OR run_id = :run ORDER BY source_id, line, run_id, number
 """
+
+
+_REPAIRED = f"SELECT state, count(*) FROM rows WHERE {REPAIRED_ROW} GROUP BY state"
 
 
 class InDoubt(NamedTuple):
@@ -131,11 +135,15 @@ class InDoubt(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A row that waits for a repair. record: as it stood in its input, line end included; None when it is gone."""
+    """A row that waits for a repair. record: as it stood in its input, line end included; None when it is gone.
+
+    ref: what its repair names; "" for a finding of an earlier version.
+    """
 
     source: int
     line: int
     key: str | None
+    ref: str
     state: str
     code: str
     reason: str
@@ -215,8 +223,10 @@ class View:
         with self._reading() as connection:
             states = connection.execute("SELECT state, count(*) FROM rows GROUP BY state")
             found: dict[str, int] = dict(states.fetchall())
-            query = "SELECT count(*) FROM findings WHERE kind = 'rejected' AND superseded_by IS NULL"
-            local = connection.execute(query).fetchone()[0]
+            local = connection.execute(f"SELECT count(*) FROM findings WHERE {OPEN_FINDING}").fetchone()[0]
+            repaired = connection.execute(_REPAIRED).fetchall()
+        for state, rows in repaired:
+            found[state] -= rows
         if local:
             found["rejected"] = found.get("rejected", 0) + local
         return found
@@ -326,7 +336,8 @@ class View:
         follow the rows: those that still stand, or with `run` those that it found.
         """
         of_rows: list[str] = []
-        of_misfits = ["superseded_by IS NULL" if run is None else "run_id = :run"]
+        of_rows.append(f"NOT ({REPAIRED_ROW})")
+        of_misfits = [OPEN_FINDING if run is None else "run_id = :run"]
         values: dict[str, Any] = {"run": run}
         if states:
             names = {f"state{number}": state for number, state in enumerate(states)}
@@ -336,7 +347,7 @@ class View:
             of_rows.append("run_id = :run")
         times = {column: self._connection.rfc3339(column) for column in ("started_at", "settled_at")}
         rows = _ROWS.format_map(times)
-        queries = [f"{rows} {'WHERE ' + ' AND '.join(of_rows) if of_rows else ''} ORDER BY rows.id"]
+        queries = [f"{rows} WHERE {' AND '.join(of_rows)} ORDER BY rows.id"]
         if not states or "rejected" in states:
             queries.append(f"{_MISFITS} AND {' AND '.join(of_misfits)} ORDER BY findings.id")
         with self._reading() as connection:

@@ -2,28 +2,31 @@
 
 from worker.ledger import Why, record_digest
 from worker.ledger.connection import Connection, read
+from worker.ledger.statement import OPEN_FINDING, REPAIRED_ROW
 from worker.model import State
 
-_DECISIONS = """
+_DECISIONS = f"""
 INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, reason)
 SELECT id, :run, :now, :by, 'waived', :words FROM rows
 WHERE state = :state AND state IN ('rejected', 'parked', 'failed') AND code = :code AND reason = :reason
+    AND NOT ({REPAIRED_ROW})
 """
-_ROWS = """
+_ROWS = f"""
 UPDATE rows SET state = 'waived', run_id = :run, settled_at = :now
 WHERE state = :state AND state IN ('rejected', 'parked', 'failed') AND code = :code AND reason = :reason
+    AND NOT ({REPAIRED_ROW})
 """
-_RECORDS = """
+_RECORDS = f"""
 SELECT record FROM findings
-WHERE kind = :state AND superseded_by IS NULL AND code = :code AND reason = :reason AND record IS NOT NULL
+WHERE {OPEN_FINDING} AND kind = :state AND code = :code AND reason = :reason AND record IS NOT NULL
 """
 _WAIVER = """
 INSERT INTO waivers (digest, run_id, waived_at, waived_by, reason) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (digest) DO NOTHING
 """
-_FINDINGS = """
+_FINDINGS = f"""
 UPDATE findings SET superseded_by = :run
-WHERE kind = :state AND superseded_by IS NULL AND code = :code AND reason = :reason
+WHERE {OPEN_FINDING} AND kind = :state AND code = :code AND reason = :reason
 """
 
 

@@ -2,6 +2,7 @@
 
 from worker.model.row import (
     NOT_SENT,
+    REFERENCE,
     Answer,
     Created,
     Document,
@@ -35,6 +36,7 @@ from worker.state import Exit, State
 __all__ = [
     "BUCKETS",
     "NOT_SENT",
+    "REFERENCE",
     "Answer",
     "Cause",
     "Change",

@@ -39,6 +39,9 @@ class Record(NamedTuple):
     problem: Problem | None = None
 
 
+REFERENCE = "flex_ref"
+"""The column that ties a repaired record to the rejection that it repairs."""
+
 Document = str | dict[str, Any]
 """A JSON object: the text that it was read from, which is kept as it was, or its value."""
 
@@ -47,7 +50,8 @@ class Draft(NamedTuple):
     """One participant to be added, whose form is not made yet: most rows of an input that was sent before need none.
 
     key, fingerprint, source, line, text: as of `Row`. media, routing: what is sent, as JSON; routing may be
-    absent. warnings: what about it is unusual, though it is sent; the same sentence for all such rows.
+    absent. warnings: what about it is unusual, though it is sent; the same sentence for all such rows. repairs: the
+    reference of the rejection that this record repairs, as `export --rejects --with-reasons` gave it; "" for none.
     """
 
     key: str
@@ -61,6 +65,7 @@ class Draft(NamedTuple):
     routing: Document | None
     text: str
     warnings: tuple[str, ...] = ()
+    repairs: str = ""
 
 
 class Row(NamedTuple):
@@ -101,13 +106,17 @@ def comparable(sid: str) -> str:
 
 
 class Misfit(NamedTuple):
-    """One record that cannot become a row, for a reason found here. Recomputed at every reading, never a barrier."""
+    """One record that cannot become a row, for a reason found here. Recomputed at every reading, never a barrier.
+
+    repairs: as of `Draft`.
+    """
 
     key: str | None
     source: int
     line: int
     problem: Problem
     text: str
+    repairs: str = ""
 
 
 # ---- answers --------------------------------------------------------------------------------------------------------

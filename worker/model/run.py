@@ -31,6 +31,7 @@ class Tally:
     not_sent: int = 0
 
     changed: int = 0
+    repaired: int = 0
     warned: int = 0
     requests: int = 0
     retries: int = 0

@@ -16,12 +16,12 @@ from typing import Any
 from worker.config import FieldMapping
 from worker.errors import ConfigError
 from worker.filter import EXCEL_NUMBER, Lookups, Maps, UnknownValueError, is_excel_number
-from worker.model import Document, Draft, Misfit, Problem, Record, Row
+from worker.model import REFERENCE, Document, Draft, Misfit, Problem, Record, Row
 from worker.payload import document
 from worker.payload.convention import damage, oddities
 from worker.payload.document import TOO_DEEP
 from worker.payload.fault import Fault, UnfitError, strange
-from worker.payload.field import Read, Shapes, is_field, reader_of
+from worker.payload.field import Read, Shapes, is_field, is_ours, reader_of
 from worker.payload.request import (
     CANONICAL_VERSION,
     FIELDS,
@@ -147,7 +147,7 @@ class Mapper:
     def _refuse_unknown(self, present: list[str], where: str) -> None:
         keys = self._key.columns if self._key else ()
         for column in present:
-            if not is_field(column) and column not in keys:
+            if not is_field(column) and not is_ours(column) and column not in keys:
                 raise ConfigError(
                     f'{where}: column "{column}" is no field of a participant{_hint(column, FIELDS)}; rename it, '
                     f"remove it, or write a [{self._mapping_at}]: with one, columns that it does not name are ignored"
@@ -171,6 +171,7 @@ class Mapper:
         line, text, values, problem = record
         if values is None:
             return Misfit(None, source, line, problem or Problem("malformed", "unreadable"), text)
+        repairs = _text(values[REFERENCE]) if REFERENCE in values else ""
         key = None
         try:
             if self._key is not None:
@@ -180,13 +181,14 @@ class Mapper:
             warnings = self._warnings(request)
         except UnfitError as unfit:
             keyless = key is None and self._key is not None
-            return Misfit(key, source, line, (self._with_others(unfit, values) if keyless else unfit).problem, text)
+            problem = (self._with_others(unfit, values) if keyless else unfit).problem
+            return Misfit(key, source, line, problem, text, repairs)
         except RecursionError:
-            return Misfit(key, source, line, Problem("invalid", f"a field {TOO_DEEP}"), text)
+            return Misfit(key, source, line, Problem("invalid", f"a field {TOO_DEEP}"), text, repairs)
         fingerprint = digest(canonical)
         interaction, channel, kind, _, _ = request
         key = fingerprint.hex() if key is None else key
-        made = (key, fingerprint, source, line, interaction, channel, kind, media, routing, text, warnings)
+        made = (key, fingerprint, source, line, interaction, channel, kind, media, routing, text, warnings, repairs)
         return _new(Draft, made)
 
     def _key_of(self, values: Mapping[str, Any], template: Template) -> str:
@@ -289,9 +291,13 @@ class Mapper:
 
 def ready(draft: Draft, mark: int = 0) -> Row:
     """Return the row that is sent for a draft. mark: as of `Row`."""
-    key, fingerprint, source, line, interaction, channel, kind, media, routing, text, _ = draft
+    key, fingerprint, source, line, interaction, channel, kind, media, routing, text, *_ = draft
     body = form(kind, _text_of(media), None if routing is None else _text_of(routing))
     return Row(key, fingerprint, source, line, interaction, channel, kind, body, text, 0, mark)
+
+
+def _text(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""
 
 
 def _text_of(source: Document) -> str:

@@ -51,7 +51,9 @@ class Shapes:
         return found
 
     def _work_out(self, columns: tuple[str, ...]) -> Shape:
-        strangers = tuple(column for column in columns if not is_field(column) and column not in self._keys)
+        strangers = tuple(
+            column for column in columns if not is_field(column) and not is_ours(column) and column not in self._keys
+        )
         parts = {
             field: tuple(
                 (column, tuple(column[len(field) + 1 :].split(".")))
@@ -67,6 +69,11 @@ class Shapes:
         }
         absent = frozenset(field for field in JSON_FIELDS if field not in columns and not parts[field])
         return Shape(strangers, absent, parts, flat)
+
+
+def is_ours(column: str) -> bool:
+    """Tell whether flex-import has added a column to an export, so that it says nothing about the participant."""
+    return column.startswith("flex_")
 
 
 def is_field(column: str) -> bool:

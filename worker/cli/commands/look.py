@@ -86,6 +86,9 @@ def export(
     rejects: Annotated[
         str | None, Parameter(help="A folder for rejected, parked and failed records as they were, to repair.")
     ] = None,
+    with_reasons: Annotated[
+        bool, flag("With --rejects: add columns that say what is wrong, and settle the old record once it is repaired.")
+    ] = False,
     for_excel: Annotated[bool, flag("CSV for a spreadsheet: marked as UTF-8, and nothing in it is a formula.")] = False,
 ) -> int:
     """Write the crosswalk, key to sid, and every other column; or, with --rejects, the records to repair.
@@ -99,7 +102,9 @@ def export(
         for name, given in options.items():
             if given is not None:
                 raise ConfigError(f"--rejects: writes original records into files of their own; leave out {name}")
-        return export_rejects(config, ledger, folder=typed([rejects])[0], run=run)
+        return export_rejects(config, ledger, folder=typed([rejects])[0], run=run, with_reasons=with_reasons)
+    if with_reasons:
+        raise ConfigError("--with-reasons: belongs to --rejects; add it, or leave this out")
     from worker.cli.exporting import export_rows
 
     chosen = [one.value for one in state or ()]
