@@ -22,6 +22,8 @@ _SERVER_ERROR = 500
 FIRST_FORBIDDEN = 5
 """If closing is forbidden so often before any was allowed, it is not allowed at all [docs: it may not be]."""
 
+LIST_AGAIN_SECONDS = 1.0
+
 CLOSABLE = "agent"
 """The only type that can be closed [docs]."""
 
@@ -177,7 +179,15 @@ class Undoer:
         self._undone.closed += 1
 
     async def _is_unlisted(self, one: Reversal) -> bool:
-        """Tell whether the channel's list, once, shows that the participant is not in it any more."""
+        """Tell whether two lists of the channel show that the participant has left: one may leave somebody out."""
+        if not await self._is_missing(one):
+            return False
+        with anyio.move_on_after(LIST_AGAIN_SECONDS):
+            await self._stop.draining.wait()
+        return not self._stop.draining.is_set() and await self._is_missing(one)
+
+    async def _is_missing(self, one: Reversal) -> bool:
+        """Tell whether a list of the channel, asked for once, lacks the participant."""
         lane = self._traffic.lists
         departure = LaneDeparture(self._traffic, lane)
         try:
