@@ -161,6 +161,52 @@ async def test_a_failed_record_that_was_exported_is_not_sent_twice(
     assert emulator.stats.created == 1
 
 
+async def test_the_input_is_written_again_with_what_became_of_it(tmp_path: Path, service: tuple[Emulator, str]) -> None:
+    """Each record with its own row's state and sid, in its order; before a run nothing was sent, repairs are told."""
+    emulator, base_url = service
+    (tmp_path / "config.toml").write_text(CONFIG.format(key="p:{nr}"))
+    emulator.script(sid("UO", 3), Answer(status=400, code=20001))
+    emulator.script(sid("UO", 5), Answer(status=500, code=20500))
+    lines = [
+        record(1),
+        record(2, "custmer"),
+        record(3),
+        record(1),
+        record(1).replace("p1@", "q1@"),
+        "4,short\n",
+        record(5),
+    ]
+    (tmp_path / "a.csv").write_text(HEADER + "".join(lines))
+    (tmp_path / "b.csv").write_text(HEADER + record(9))
+    await flex_import("run", "a.csv", cwd=tmp_path, env={**QUICK, "FLEX_IMPORT__API__BASE_URL": base_url,
+                                                         "FLEX_IMPORT__DOUBT__POLICY": "hold"})  # fmt: skip
+    ended = await command(tmp_path, base_url, "annotate", "a.csv", "b.csv", "--output", "out", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)[1] == {"source": "b.csv", "path": "out/b.csv", "states": {"not_sent": 1}}
+    sids = {one.channel_sid: one.sid for one in emulator.participants}
+
+    def told(folder: str) -> list[tuple[str, ...]]:
+        text = (tmp_path / folder / "a.csv").read_text(encoding="utf-8-sig")
+        head, *found = csv.reader(text.splitlines())
+        assert head == [*HEADER.strip().split(","), "flex_state", "flex_sid", "flex_code", "flex_reason"]
+        assert [one[:-4] for one in found] == [(line.strip().split(",") + [""] * 5)[:5] for line in lines]
+        return [tuple(one[-4:-1]) for one in found]
+
+    first = sids[sid("UO", 1)]
+    assert told("out") == [
+        ("created", first, ""), ("rejected", "", "invalid"), ("rejected", "", "20001"), ("created", first, ""),
+        ("rejected", "", "key_conflict"), ("rejected", "", "malformed"), ("in_doubt", "", "20500"),
+    ]  # fmt: skip
+    await command(tmp_path, base_url, "export", "--rejects", "fix")
+    repaired(tmp_path / "fix" / "a.csv", "custmer", "customer")
+    await command(tmp_path, base_url, "run", "fix/a.csv")
+    assert (await command(tmp_path, base_url, "annotate", "a.csv", "--output", "out")).code == 2, "it exists"
+    shown = await command(tmp_path, base_url, "annotate", "a.csv", "--output", "again")
+    assert shown.out == "again/a.csv: 4 created, 3 rejected\n"
+    mended = next(one.sid for one in emulator.participants if one.channel_sid == sid("UO", 2))
+    assert told("again")[1] == ("created", mended, "repaired")
+
+
 async def test_one_of_two_records_with_one_key_is_not_settled_by_the_other(
     tmp_path: Path, service: tuple[Emulator, str]
 ) -> None:

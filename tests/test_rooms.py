@@ -100,6 +100,7 @@ ASIDE: dict[str, frozenset[str]] = {
     "ledger.steering": frozenset({"cli", "schedule"}),
     "ledger.survey": frozenset({"cli", "fleet", "intake", "pipeline"}),
     "ledger.tables": frozenset({"cli"}),
+    "ledger.fate": frozenset({"cli"}),
     "ledger.view": frozenset({"cli", "rejects"}),
 }
 

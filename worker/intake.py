@@ -54,10 +54,10 @@ class Intake:
         for source, rules in self._inputs:
             if source.path is None:
                 self._opened[source] = await self._stack.enter_async_context(open_reader(source, rules.source))
-                _check_columns(self._opened[source], rules)
+                check_columns(self._opened[source], rules)
             else:
                 async with open_reader(source, rules.source) as reader:
-                    _check_columns(reader, rules)
+                    check_columns(reader, rules)
 
     async def count(self) -> int | None:
         """Read every file once and return how many rows there are; None when stdin is among them."""
@@ -120,7 +120,7 @@ class Intake:
                 if reader is None:
                     opening = open_reader(source, rules.source, counted=self._counts.get(source))
                     reader = await stack.enter_async_context(opening)
-                number = await register(_describe(reader, rules.profile))
+                number = await register(describe(reader, rules.profile))
                 self.names[number] = source.name
                 self.compressions[number] = reader.compression or ""
                 self._reading = reader
@@ -152,7 +152,8 @@ def _sorted(records: list[Record], number: int, mapper: Mapper, survey: Survey) 
     return survey.sort(others, Met(number, records[-1].line, rows) if rows else None)
 
 
-def _check_columns(reader: Reader, rules: Rules) -> None:
+def check_columns(reader: Reader, rules: Rules) -> None:
+    """Raise ConfigError, naming the file and line, for columns that the rules do not fit."""
     if reader.columns is not None:
         where = f"{reader.source.name}:{reader.header_line}"
         if len(reader.columns) == 1:  # rarely meant
@@ -166,7 +167,8 @@ def stored_path(path: Path) -> str:
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
-def _describe(reader: Reader, profile: str) -> SourceFile:
+def describe(reader: Reader, profile: str) -> SourceFile:
+    """Return an open input as the ledger knows it."""
     path = reader.source.path
     return SourceFile(
         "-" if path is None else stored_path(path),

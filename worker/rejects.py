@@ -38,6 +38,7 @@ _SUFFIXES = {
 }
 _LINE_ENDS = {"csv": ("\r\n", "\n", "\r"), "ndjson": ("\r\n", "\n")}  # a carriage return alone is a space in JSON
 _STEM_BYTES = 200
+_OPTION = "--rejects"
 _NAMED_LINES = 3
 
 
@@ -94,21 +95,19 @@ def write_rejects(
     parts: list[tuple[Path, Path]] = []
     written: list[Written] = []
     taken: set[str] = set()
-    with _explained(folder):
+    with explained(folder, _OPTION):
         try:
             for number, group in groupby(rejects, key=attrgetter("source")):
                 source = describe(number)
-                path, reasons = (folder / name for name in _names(source, taken))
+                path, reasons = (folder / name for name in names_in(source, taken))
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                records_part, reasons_part = _part(path, parts), _part(reasons, parts)
+                records_part, reasons_part = part_of(path, parts, _OPTION), part_of(reasons, parts, _OPTION)
                 done = _write(source, group, records_part, reasons_part, with_reasons=with_reasons)
                 if not done.records:
                     parts.remove((records_part, path))
                     records_part.unlink()
                 written.append(done._replace(path=path if done.records else None, reasons=reasons))
-            for part, path in parts:
-                _refuse_existing(path)
-                part.rename(path)
+            publish(parts, _OPTION)
         finally:
             for part, _ in parts:
                 part.unlink(missing_ok=True)
@@ -116,30 +115,38 @@ def write_rejects(
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def explained(folder: Path, option: str) -> Iterator[None]:
+    """Turn what the disk says against writing into a folder into a ConfigError that names the option."""
     try:
         yield
     except OSError as exc:
-        raise ConfigError(f"--rejects: {folder}: cannot be written: {exc.strerror}") from exc
+        raise ConfigError(f"{option}: {folder}: cannot be written: {exc.strerror}") from exc
 
 
-def _part(path: Path, parts: list[tuple[Path, Path]]) -> Path:
+def part_of(path: Path, parts: list[tuple[Path, Path]], option: str) -> Path:
     """Make the temporary file that is to get this name, readable for its owner only."""
-    _refuse_existing(path)
+    _refuse_existing(path, option)
     descriptor, name = tempfile.mkstemp(".part", ".rejects-", path.parent)
     os.close(descriptor)
     parts.append((Path(name), path))
     return Path(name)
 
 
-def _refuse_existing(path: Path) -> None:
+def publish(parts: Iterable[tuple[Path, Path]], option: str) -> None:
+    """Give temporary files their names, which must not exist. option: for the message."""
+    for part, path in parts:
+        _refuse_existing(path, option)
+        part.rename(path)
+
+
+def _refuse_existing(path: Path, option: str) -> None:
     if os.path.lexists(path):
         raise ConfigError(
-            f"--rejects: {path}: exists already and may hold repairs; move it away, or name another folder"
+            f"{option}: {path}: exists already and may hold repairs; move it away, or name another folder"
         )
 
 
-def _names(source: SourceFile, taken: set[str]) -> tuple[str, str]:
+def names_in(source: SourceFile, taken: set[str]) -> tuple[str, str]:
     """Return the names of an input's two files, which no other input of this export has."""
     name = PurePath("stdin" if source.path == "-" else source.path).name
     if PurePath(name).suffix.lower() in _COMPRESSED:
@@ -165,7 +172,7 @@ def _write(
     lines: list[int] = []
     added = AddedColumns(source, ADDED) if with_reasons else None
     with records_part.open("wb") as binary, reasons_part.open("w", encoding="utf-8", newline="") as text:
-        out = _Records(binary, source._replace(header=added.header) if added else source)
+        out = RecordFile(binary, source._replace(header=added.header) if added else source)
         reasons = csv.writer(text, lineterminator="\n")
         reasons.writerow(REASONS)
         for reject in group:
@@ -193,7 +200,7 @@ def _whole_reason(finding: Finding) -> str:
     return whole.encode("utf-8", "replace").decode()  # the name of a file may be no text
 
 
-class _Records:
+class RecordFile:
     """A file that takes records as they were. A record without a line end gets one only when another one follows."""
 
     def __init__(self, stream: BinaryIO, source: SourceFile) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from worker.cli.app import LOOK, app, typed
-from worker.cli.parameter import ConfigFile, Json, LedgerFile, OfRun, Quiet, flag
+from worker.cli.parameter import ConfigFile, Files, Json, LedgerFile, OfRun, ProfileName, Quiet, flag
 from worker.errors import ConfigError
 from worker.state import State
 
@@ -110,3 +110,25 @@ def export(
     chosen = [one.value for one in state or ()]
     form, target = "csv" if format is None else format, "-" if output is None else typed([output])[0]
     return export_rows(config, ledger, states=chosen, run=run, form=form, output=target, for_excel=for_excel)
+
+
+@app.command(group=LOOK)
+def annotate(
+    files: Files,
+    /,
+    *,
+    output: Annotated[str, Parameter(name=["--output", "-o"], help="A folder for the annotated files.")],
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    profile: ProfileName = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Write the input again with what became of each record: its state, sid, code and reason.
+
+    Example: flex-import annotate export.csv --output annotated/
+    """
+    from worker.cli.annotating import annotate_files
+
+    target = typed([output])[0]
+    return annotate_files(typed(files), config, ledger, output=target, profile=profile, quiet=quiet, json_wanted=json)
