@@ -402,6 +402,16 @@ async def test_the_commands_to_type_are_whole(tmp_path: Path) -> None:
     assert "\nPlan   flex-api.twilio.com\n" in ended.out, "no account is known, and none is needed"
 
 
+async def test_a_plan_is_made_for_another_rate(tmp_path: Path) -> None:
+    """Nothing has to be configured to know how long it would take; the command to type has the rate, too."""
+    (tmp_path / "a.csv").write_text(csv_of(30))
+    ended = await flex_import("check", "a.csv", "--rate", "60/m", cwd=tmp_path, env={})
+    assert ended.code == 0, ended.err
+    assert "at 1/s: at least" in ended.out
+    assert ended.out.endswith("\nNext   flex-import run a.csv --rate 60/m    send the 30\n")
+    assert (await flex_import("check", "a.csv", "--rate", "quick", cwd=tmp_path, env={})).code == 2
+
+
 async def test_many_files_are_not_all_named(tmp_path: Path) -> None:
     """The list ends after twenty, and the command after three."""
     for number in range(25):

@@ -36,7 +36,7 @@ class Wish:
     """What the command line asks of a check.
 
     show: how many of the rows that would be sent are printed, with their values, even when quiet. rejects: the folder
-    for the records that would be rejected. profile: the one for all files.
+    for the records that would be rejected. profile: the one for all files. rate: that of the plan.
     """
 
     show: int | None = None
@@ -45,6 +45,7 @@ class Wish:
     strict: bool = False
     quiet: bool = False
     json_wanted: bool = False
+    rate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Place | 
     if wish.rejects is not None:
         refuse_no_folder(wish.rejects)
     began = time.monotonic()
-    config = configure(config_file, ledger, {"source": {"strict": wish.strict or None}})
+    source, limits = {"strict": wish.strict or None}, {"rate_per_second": wish.rate}
+    config = configure(config_file, ledger, {"source": source, "limits": limits})
     path = config.ledger_path if exists(config.ledger_path) else None
     with open_lookups(config) as lookups:
         found = find_rows(files, quiet=wish.quiet or wish.json_wanted)
@@ -81,6 +83,7 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Place | 
         *(["--ledger", str(ledger)] if ledger else []),
         *(["--profile", wish.profile] if wish.profile is not None else []),
         *(["--strict"] if wish.strict else []),
+        *(["--rate", wish.rate] if wish.rate is not None else []),
     ]
     checked = Checked(
         read.findings,

@@ -67,6 +67,7 @@ def check(
         str | None, Parameter(help="A folder for the records that would be rejected, to repair.")
     ] = None,
     profile: ProfileName = None,
+    rate: Annotated[str | None, Parameter(help="Plan with this rate instead of the configured one: 15, 900/m.")] = None,
     strict: Strict = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -78,7 +79,7 @@ def check(
     from worker.cli.checking import Wish, check_files
 
     folder = None if rejects is None else typed([rejects])[0]
-    return check_files(typed(files), config, ledger, Wish(show, folder, profile, strict, quiet, json))
+    return check_files(typed(files), config, ledger, Wish(show, folder, profile, strict, quiet, json, rate))
 
 
 @app.command(group=IMPORT)
