@@ -660,6 +660,17 @@ class LedgerContract:
         assert isinstance(again, int)
         assert desk.ledger.surroundings(again).baseline == frozenset({sid("UT", 1), sid("UT", 2)})
 
+    def test_somebody_unknown_in_a_channel_is_so_under_every_interaction(self, desk: Desk) -> None:
+        """The channel's list is one, whichever way a row names it."""
+        first, later = desk.row(1, 7), desk.row(2, 7)
+        elsewhere = later._replace(interaction_sid=sid("KD", "other"), channel_sid=f"UO{later.channel_sid[2:].upper()}")
+        desk.ledger.write([Baseline(first, ()), Baseline(desk.row(3, 8), ())])
+        number = desk.doubt(first)
+        desk.ledger.write([Baseline(elsewhere, None)])
+        assert desk.ledger.surroundings(number).baseline is None
+        assert desk.ledger.write([Intent(later, baseline_first=True)]) == [BASELINE_FIRST]
+        assert desk.ledger.surroundings(desk.doubt(desk.row(3, 8))).baseline == frozenset()
+
     def test_a_baseline_that_is_too_old_is_asked_for_again(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         """So that only those who join within that time can be taken for ours; a clock that went back makes it old."""
         now = milliseconds()

@@ -22,6 +22,7 @@ ROWS = "".join(
 RUN = ("run", "a.csv", "--rate", "inf")
 DOWN = Answer(status=503, code=20503)
 BROKEN = Answer(status=500, code=20500)
+THROTTLED = Answer(status=429, code=20429)
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -127,3 +128,28 @@ async def test_closings_are_down(tmp_path: Path) -> None:
     assert ended.code == 3, ended.out + ended.err
     assert "(status 503)" in ended.out
     assert emulator.stats.updated == 0
+
+
+@pytest.mark.parametrize("answer", [THROTTLED, Answer(status=429, code=45780, headers={"Retry-After": "600"})])
+async def test_creates_get_nothing_but_429(tmp_path: Path, answer: Answer) -> None:
+    """The service is there, but a row that waits for it would wait for a quarter of an hour, and the next one, too."""
+    emulator = Emulator(Behaviour(refusals={Call.CREATE: answer}))
+    async with serve(emulator) as base_url:
+        ended = await command(tmp_path, base_url, *RUN)
+        assert ended.code == 3, ended.out + ended.err
+        assert f"(nothing but 429 ({answer.code}))" in ended.out
+        assert "identity holds" in ended.out
+        emulator.change(refusals={})
+        assert (await command(tmp_path, base_url, *RUN)).code == 0
+    assert emulator.stats.created == 100
+
+
+async def test_closings_get_nothing_but_429(tmp_path: Path) -> None:
+    """An undo ends as a run does."""
+    emulator = Emulator()
+    async with serve(emulator) as base_url:
+        assert (await command(tmp_path, base_url, *RUN)).code == 0
+        emulator.change(refusals={Call.UPDATE: THROTTLED})
+        ended = await command(tmp_path, base_url, "undo", "--all", "--yes")
+    assert ended.code == 3, ended.out + ended.err
+    assert "(nothing but 429 (20429))" in ended.out

@@ -48,6 +48,7 @@ from worker.undo import FIRST_FORBIDDEN, FIRST_REFUSED, Reversal, Undoer, Undone
 from worker.verdict import Closed, Refused, judge_closing
 
 UT = sid("UT", 1)
+SETTLE_SECONDS = 60
 
 
 def reply(status: int, code: int | None = None) -> Reply:
@@ -133,6 +134,7 @@ class FakeCloser:
         self.most_in_a_channel = 0
         self.gone: dict[str, set[str]] = {}
         self.flaps: set[str] = set()
+        self.late: dict[str, float] = {}
         self._open: dict[str, int] = defaultdict(int)
 
     async def close(self, interaction_sid: str, channel_sid: str, sid: str, departure: LaneDeparture) -> Answer:
@@ -149,7 +151,7 @@ class FakeCloser:
         return left.pop(0) if left else closed(sid)
 
     async def list(self, interaction_sid: str, channel_sid: str, departure: LaneDeparture) -> Listing:
-        """List everybody but those who left."""
+        """List everybody but those who left, and those who are not listed before some time."""
         assert interaction_sid
         await departure.ready()
         departure.left()
@@ -157,7 +159,10 @@ class FakeCloser:
         if channel_sid in self.flaps:
             self.flaps.discard(channel_sid)
             return Listing(())
-        return Listing(tuple(one for one in here if one.sid not in self.gone.get(channel_sid, ())))
+        away = self.gone.get(channel_sid, set()) | {
+            late for late, since in self.late.items() if anyio.current_time() < since
+        }
+        return Listing(tuple(one for one in here if one.sid not in away))
 
 
 async def undo(
@@ -179,7 +184,13 @@ async def undo(
             traffic = free_traffic()
             traffic.draining = stop.draining
             undoer = Undoer(
-                closer, traffic, journal, undone, stop, on_error=lambda one, code, _: errors.append(f"{one.key} {code}")
+                closer,
+                traffic,
+                journal,
+                undone,
+                stop,
+                settle_seconds=SETTLE_SECONDS,
+                on_error=lambda one, code, _: errors.append(f"{one.key} {code}"),
             )
             await undoer.run(channels(), 4)
     return undone, stop, errors
@@ -271,6 +282,15 @@ async def test_a_list_shows_what_the_answer_leaves_open(place: SqlitePlace) -> N
     silent = {participant: [closed(participant, None)] * 99 for participant in silent}
     closer = FakeCloser(silent)
     closer.gone[sid("UO", 1)] = {sid("UT", 1)}
+    undone, _, errors = await undo(place, closer)
+    assert (undone.closed, [error.partition(" ")[2] for error in errors]) == (11, ["not_closed"])
+
+
+@in_virtual_time
+async def test_a_list_that_lags_closes_nothing(place: SqlitePlace) -> None:
+    """Lists may lack for a while who was created just before the undo began."""
+    closer = FakeCloser({sid("UT", 1): [closed(said=None)] * 99})
+    closer.late = {sid("UT", 1): anyio.current_time() + SETTLE_SECONDS - 1}
     undone, _, errors = await undo(place, closer)
     assert (undone.closed, [error.partition(" ")[2] for error in errors]) == (11, ["not_closed"])
 

@@ -295,5 +295,9 @@ class Submitter:
         return max(least, self._traffic.jitter(0, min(exponential, self._settings.max_seconds)))
 
     async def _sleep(self, seconds: float) -> None:
-        with anyio.move_on_after(seconds):
-            await self._draining.wait()
+        self._traffic.patient += 1
+        try:
+            with anyio.move_on_after(seconds):
+                await self._draining.wait()
+        finally:
+            self._traffic.patient -= 1

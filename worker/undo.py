@@ -78,7 +78,11 @@ class Undone:
 
 
 class Undoer:
-    """Closes participants until there are none left or the run ends. on_error: is told which row could not be."""
+    """Closes participants until there are none left or the run ends.
+
+    settle_seconds: how long after its creation a participant may be missing from a list. on_error: is told which row
+    could not be closed.
+    """
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class Undoer:
         undone: Undone,
         stop: Stop,
         *,
+        settle_seconds: float,
         on_error: Callable[[Reversal, str, str], None],
     ) -> None:
         self._api = api
@@ -99,6 +104,7 @@ class Undoer:
         self._forbidden: int | None = 0
         self._refused_others: int | None = 0
         self._strangers: int | None = 0
+        self._settled_at = traffic.clock() + settle_seconds  # all rows were created before this undo began
 
     async def run(self, channels: AsyncIterator[Sequence[Reversal]], concurrency: int) -> None:
         """Close the participants of each channel in their order, so many channels at once."""
@@ -135,7 +141,7 @@ class Undoer:
                 return
             if retry is None:
                 return
-            unanswered |= not retry.throttled and retry.code != "no_connection"
+            unanswered |= not retry.throttled and retry.code not in {"no_connection", NOT_CLOSED}
             self._heed_stranger(stranger=retry.stranger)
             if not await patience.wait(throttled=retry.throttled, after_seconds=retry.after_seconds):
                 self._fail(one, retry.code, retry.reason)
@@ -179,10 +185,13 @@ class Undoer:
         self._undone.closed += 1
 
     async def _is_unlisted(self, one: Reversal) -> bool:
-        """Tell whether two lists of the channel show that the participant has left: one may leave somebody out."""
+        """Tell whether two lists of the channel show that the participant has left.
+
+        One may leave somebody out, and before the settle time is over it may lag.
+        """
         if not await self._is_missing(one):
             return False
-        with anyio.move_on_after(LIST_AGAIN_SECONDS):
+        with anyio.move_on_after(max(LIST_AGAIN_SECONDS, self._settled_at - self._traffic.clock())):
             await self._stop.draining.wait()
         return not self._stop.draining.is_set() and await self._is_missing(one)
 

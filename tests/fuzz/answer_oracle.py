@@ -285,7 +285,15 @@ async def _check_conclusion(closing: Closed | Refused | Retry | Halt, listing: L
         traffic = free_traffic(stop.draining)
         closer: Any = SimpleNamespace(list=list_)
         keep: Any = journal
-        undoer = Undoer(closer, traffic, keep, undone, stop, on_error=lambda *error, told=told: told.append(error[1]))
+        undoer = Undoer(
+            closer,
+            traffic,
+            keep,
+            undone,
+            stop,
+            settle_seconds=0,
+            on_error=lambda *error, told=told: told.append(error[1]),
+        )
         one = Reversal(1, "k", UT, KD, UO, "agent")
         again = await undoer._conclude(one, closing, unanswered=unanswered)
         unlisted = (

@@ -193,7 +193,13 @@ class _Undoing:
             with View(self._ledger.path) as view, closing(Orders(self._ledger.path, self._number)) as self._orders:
                 async with Journal(self._ledger) as journal, api, aclosing(self._channels(view)) as channels:
                     undoer = Undoer(
-                        api, self._traffic, journal, self._undone, self._stop, on_error=self._observer.row_kept
+                        api,
+                        self._traffic,
+                        journal,
+                        self._undone,
+                        self._stop,
+                        settle_seconds=self._settings.doubt.settle_seconds,
+                        on_error=self._observer.row_kept,
                     )
                     await conduct(
                         partial(undoer.run, channels, self._settings.limits.concurrency),

@@ -48,7 +48,10 @@ BASELINE = """
 INSERT INTO baselines (channel_id, run_id, taken_at, sids) VALUES (?, ?, ?, ?)
 ON CONFLICT (channel_id) DO UPDATE SET run_id = excluded.run_id, taken_at = excluded.taken_at, sids = excluded.sids
 """
-EXPIRE_BASELINE = "UPDATE baselines SET taken_at = 0 WHERE channel_id = ?"
+EXPIRE_BASELINE = """
+UPDATE baselines SET taken_at = 0 WHERE channel_id IN (
+    SELECT id FROM channels WHERE lower(channel_sid) = (SELECT lower(channel_sid) FROM channels WHERE id = ?))
+"""
 LISTED_BEFORE = "SELECT sids FROM baselines WHERE channel_id = ?"
 FRESH_BASELINE = "SELECT 1 FROM baselines WHERE channel_id = ? AND run_id = ? AND taken_at BETWEEN ? AND ?"
 BASELINE_OF_ROW = """

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import anyio
 
@@ -13,6 +14,20 @@ LOOK_SECONDS = 1.0
 
 IDLE_SECONDS = 360.0
 """When nobody has tried for so long although it was time to, nobody has anything to send: no retry waits longer."""
+
+_REFUSALS_APART = IDLE_SECONDS + LONGEST_PROBE_SECONDS
+"""Two refusals that are further apart have nothing to do with each other."""
+
+_CREATES, _LISTS = "", "lists: "
+"""What an outage is of, in words."""
+
+
+class _Refusals(NamedTuple):
+    """429s with no other answer between them. since: active clock of the first; last: clock of the last."""
+
+    since: float
+    last: float
+    code: str
 
 
 class WithdrawnError(Exception):
@@ -45,7 +60,7 @@ class Gate:
         self._outage_seconds = outage_seconds
         self._failing: Breaker | None = None
         self._failing_channels: set[str] = set()  # the first two whose lists failed since a list was answered
-        self._refusals: dict[str, tuple[float, float, str]] = {}  # lane → active clock of the first, clock of the last
+        self._refusals: dict[str, _Refusals] = {}  # by what gets nothing but 429
         self.draining = draining
         self.waiting: set[anyio.CancelScope] = set()
         self._on_outage = on_outage
@@ -157,8 +172,8 @@ class Gate:
                 break
             left = min(self.breaker.gives_up_at, self.list_breaker.gives_up_at) - self.clock()
             if self._refusals and self._outage_seconds:
-                first = min(first for first, _, _ in self._refusals.values())
-                left = min(left, self._outage_seconds - self.active() + first)
+                since = min(refusals.since for refusals in self._refusals.values())
+                left = min(left, self._outage_seconds - self.active() + since)
             with anyio.move_on_after(max(left, 0.01) if left > 0 else LOOK_SECONDS):
                 await self._changed.wait()
         await anyio.sleep_forever()
@@ -169,20 +184,15 @@ class Gate:
         One that nobody waits for, because there is nothing to send, need not end a run that waits for its input.
         """
         now, busy = self.clock(), bool(self.waiting or self.patient or self.in_flight)
-        for name, breaker in (("", self.breaker), ("lists: ", self.list_breaker)):
+        for name, breaker in ((_CREATES, self.breaker), (_LISTS, self.list_breaker)):
             if now >= breaker.gives_up_at and (busy or now - breaker.next_probe <= IDLE_SECONDS):
                 return f"{name}{breaker.reason}"
         if not self._outage_seconds or not busy:
             return ""
-        for lane, (first, last, code) in self._refusals.items():
-            if self.active() - first >= self._outage_seconds and now - last <= self._refusals_apart:
-                return f"{lane}: nothing but 429 ({code})"
+        for name, (since, last, code) in self._refusals.items():
+            if self.active() - since >= self._outage_seconds and now - last <= _REFUSALS_APART:
+                return f"{name}nothing but 429 ({code})"
         return ""
-
-    @property
-    def _refusals_apart(self) -> float:
-        """Two refusals of lists that are further apart have nothing to do with each other."""
-        return IDLE_SECONDS + LONGEST_PROBE_SECONDS
 
     @property
     def awaits_service(self) -> bool:
@@ -208,6 +218,16 @@ class Gate:
         self._failing = None
         self._succeed(self.breaker, "the service is back")
 
+    def creates_answered(self) -> None:
+        """Take note that creates are answered, and with no 429."""
+        self._refusals.pop(_CREATES, None)
+        self.succeeded()
+
+    def creates_refused(self, code: str) -> None:
+        """Take note that a create was answered with a 429: the service is there, but nothing comes of it for ever."""
+        self._refuse(_CREATES, code)
+        self.succeeded()
+
     def lists_failed(self, reason: str, *, unreachable: bool, channel: str = "") -> None:
         """Take note that a list failed, of one channel or of none in particular.
 
@@ -224,6 +244,7 @@ class Gate:
 
     def lists_answered(self) -> None:
         """Take note that lists are answered, and with no 429: whatever else is down, not the whole service is."""
+        self._refusals.pop(_LISTS, None)
         self._failing = None
         self._failing_channels.clear()
         if self.breaker.is_open:
@@ -231,23 +252,19 @@ class Gate:
             self.wake()
         self._succeed(self.list_breaker, "lists are back")
 
-    def lists_refused(self) -> None:
-        """Take note that a list was answered with a 429: they are there."""
+    def lists_refused(self, code: str) -> None:
+        """Take note that a list was answered with a 429: they are there, but nothing comes of it for ever."""
+        self._refuse(_LISTS, code)
         self._failing = None
         self._succeed(self.list_breaker, "lists are back")
 
-    def refused(self, lane: str, code: str) -> None:
-        """Take note of a 429: the service is there, but nothing comes of it for ever."""
-        now, known = self.clock(), self._refusals.get(lane)
-        if known is None or now - known[1] > self._refusals_apart:
-            self._refusals[lane] = (self.active(), now, code)
+    def _refuse(self, what: str, code: str) -> None:
+        now, known = self.clock(), self._refusals.get(what)
+        if known is None or now - known.last > _REFUSALS_APART:
+            self._refusals[what] = _Refusals(self.active(), now, code)
             self.wake()
         else:
-            self._refusals[lane] = (known[0], now, code)
-
-    def let_through(self, lane: str) -> None:
-        """Take note of an answer that is no 429."""
-        self._refusals.pop(lane, None)
+            self._refusals[what] = known._replace(last=now, code=code)
 
     def _fail(self, breaker: Breaker, what: str, end: str, reason: str, *, unreachable: bool) -> None:
         self._failing = breaker

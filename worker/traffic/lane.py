@@ -295,10 +295,11 @@ class Lane:
 
     def answered(self) -> None:
         """Take note of an answer of any kind but a 429: it says nothing about the limits."""
-        self._traffic.let_through("lists" if self._is_lists else "creates")
-        if self._is_lists:
-            self._traffic.lists_answered()
-        if not self._is_lists or self._traffic.breaker.unreachable:
+        if not self._is_lists:
+            self._traffic.creates_answered()
+            return
+        self._traffic.lists_answered()
+        if self._traffic.breaker.unreachable:
             self._traffic.succeeded()
 
     def refuse(self, permit: Permit, refusal: Refusal) -> None:
@@ -308,11 +309,12 @@ class Lane:
         if again:
             self._refused_at = now
             self._streak += 1
-        self._traffic.refused("lists" if self._is_lists else "creates", refusal.code)
-        if self._is_lists:
-            self._traffic.lists_refused()
-        if not self._is_lists or self._traffic.breaker.unreachable:
-            self._traffic.succeeded()
+        if not self._is_lists:
+            self._traffic.creates_refused(refusal.code)
+        else:
+            self._traffic.lists_refused(refusal.code)
+            if self._traffic.breaker.unreachable:
+                self._traffic.succeeded()
         if self._traffic.adaptive:
             self._adapt(now, permit, refusal)
         self._hold_everybody(refusal, again=again)
