@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.samples_of import row, sid
+from worker.cluster import cluster_id
 from worker.errors import LedgerError
 from worker.ledger import (
     BASELINE_FIRST,
@@ -29,12 +30,14 @@ from worker.ledger import (
     Ledger,
     Look,
     Reopen,
-    Sample,
     Settle,
     SourceFile,
     Standing,
     Surroundings,
     Thin,
+    Unwaive,
+    Verification,
+    Verified,
     Waive,
     Why,
     pgledger,
@@ -42,8 +45,13 @@ from worker.ledger import (
     standing_of,
     tables,
 )
+from worker.ledger.opening import open_readonly
 from worker.ledger.transaction import milliseconds
-from worker.model import Created, Existed, Failed, InDoubt, Outcome, Parked, Rejected, Row, Settlement, State
+from worker.ledger.verifying import CreatedRows, Scope
+from worker.ledger.view import View
+from worker.ledger.waiving import waived_groups
+from worker.model import Created, Existed, Failed, InDoubt, Outcome, Parked, Rejected, Row, Sample, Settlement, State
+from worker.place import Place as Location
 
 SOURCE = SourceFile("/data/a.csv", "csv", "utf-8-sig", ",", "a,b\n")
 
@@ -93,6 +101,10 @@ class Place(Protocol):
         """Return the digest of a record → run, who, reason and the time in milliseconds since 1970."""
         ...
 
+    def verifications(self) -> dict[str, tuple[int, str, str | None]]:
+        """Return key → run, result and detail of what was verified last."""
+        ...
+
     def samples(self, run: int) -> list[Sample]:
         """Return the samples of a run in their order."""
         ...
@@ -104,6 +116,12 @@ class Place(Protocol):
     def forget(self, key: str) -> None:
         """Drop a row's record and request, as pruning does."""
         ...
+
+
+def located(desk: "Desk") -> Location:
+    """Return where the ledger of a desk is, for a look at it."""
+    assert isinstance(desk.ledger, tables.Tables)
+    return desk.ledger.path
 
 
 class Desk:
@@ -258,7 +276,7 @@ class LedgerContract:
             assert found[empty] is None
         assert place.payloads() == {"k": (again.text, again.body)}
         assert desk.ledger.write([Intent(again)]) == [
-            Known("k", again.fingerprint, State.STARTED, again.source, again.line)
+            Known("k", again.fingerprint, State.STARTED, again.source, again.line, of_this_run=True)
         ]
 
     @pytest.mark.parametrize("state", BARRIERS)
@@ -268,7 +286,7 @@ class LedgerContract:
         bring_to(desk, place, first, state)
         before = place.rows(), place.payloads()
         answer = desk.ledger.write([Intent(desk.row(2, key="k", content="other"))])
-        assert answer == [Known("k", first.fingerprint, state, desk.source, first.line)]
+        assert answer == [Known("k", first.fingerprint, state, desk.source, first.line, of_this_run=True)]
         assert (place.rows(), place.payloads()) == before
 
     def test_one_key_twice_in_a_group_is_started_once(self, desk: Desk) -> None:
@@ -378,7 +396,9 @@ class LedgerContract:
         assert answers[0] is None
         assert isinstance(answers[1], int)
         assert answers[2] is None
-        assert answers[3] == Known(first.key, first.fingerprint, State.CREATED, desk.source, first.line)
+        assert answers[3] == Known(
+            first.key, first.fingerprint, State.CREATED, desk.source, first.line, of_this_run=True
+        )
 
     def test_an_empty_group_is_nothing(self, desk: Desk, place: Place) -> None:
         """Writing nothing is allowed and changes nothing."""
@@ -494,7 +514,8 @@ class LedgerContract:
         bring_to(desk, place, first, state)
         before = place.rows(), place.payloads()
         for again in (first, desk.row(2, key="k", content="repaired")):
-            assert desk.ledger.write([Intent(again)]) == [Known("k", first.fingerprint, state, desk.source, first.line)]
+            known = Known("k", first.fingerprint, state, desk.source, first.line, of_this_run=True)
+            assert desk.ledger.write([Intent(again)]) == [known]
         assert (place.rows(), place.payloads()) == before
         desk.begin_next_run()
         desk.intend(desk.row(2, key="k", content="repaired"))
@@ -850,7 +871,7 @@ class LedgerContract:
         assert desk.ledger.channels_in_doubt() == {}
         assert desk.ledger.settled_by_run() == {State.CREATED: 1}
         assert desk.ledger.write([Intent(wanted)]) == [
-            Known(wanted.key, wanted.fingerprint, State.CREATED, desk.source, wanted.line)
+            Known(wanted.key, wanted.fingerprint, State.CREATED, desk.source, wanted.line, of_this_run=True)
         ]
 
     def test_a_row_that_was_not_created_waits_for_the_next_run(self, desk: Desk, place: Place) -> None:
@@ -1119,6 +1140,124 @@ class LedgerContract:
                 ]
             )
         assert (place.rows(), place.findings(), place.decisions(), place.waivers()) == (*before, [], {})
+
+    @pytest.mark.parametrize("state", OPEN_AGAIN)
+    def test_a_waiver_is_taken_back(self, desk: Desk, place: Place, state: State) -> None:
+        """The rows are what they were, with their code, reason and record; who and when is recorded; twice, too."""
+        outcome = OUTCOMES[list(STATES).index(state.value)]
+        assert isinstance(outcome, Rejected | Parked | Failed)
+        desk.bring(desk.row(1), outcome)
+        desk.bring(desk.row(2), replace(outcome, reason="another"))
+        before = place.rows(), place.payloads()
+        why = Why(outcome.code, outcome.reason)
+        expected: list[tuple[str, str | None]] = []
+        for _ in range(2):
+            desk.ledger.start_run("waive")
+            assert desk.ledger.write([Waive(state, why, "ada", "x")]) == [1]
+            desk.ledger.write([Waive(state, Why(outcome.code, "another"), "ada", "y")])
+            run = desk.ledger.start_run("unwaive")
+            assert desk.ledger.write([Unwaive(state, why, "bo\udcffb")]) == [1]
+            assert desk.ledger.write([Unwaive(state, why, "bob")]) == [0]
+            first = place.rows()[0]
+            assert first["run"] == run
+            was = before[0][0]
+            assert first | {"run": was["run"], "settled_at": was["settled_at"]} == was
+            expected += [("waived", "x"), *([] if expected else [("waived", "y")]), ("unwaived", None)]
+        assert [(found[3], found[5]) for found in place.decisions()] == expected
+        assert place.decisions()[-1][2] == "bo?b"
+        assert [found["state"] for found in place.rows()] == [state, "waived"]
+        assert place.payloads() == before[1]
+
+    def test_only_the_group_that_was_waived_is_taken_back(self, desk: Desk, place: Place) -> None:
+        """Rows of another state with the same reason were another group."""
+        why = Why("45354", "the channel is closed")
+        desk.bring(desk.row(1), Rejected(*why))
+        desk.bring(desk.row(2), Parked(*why))
+        desk.ledger.start_run("waive")
+        desk.ledger.write([Waive(State.REJECTED, why, "ada", "x"), Waive(State.PARKED, why, "ada", "x")])
+        assert desk.ledger.write([Unwaive(State.FAILED, why, "bob")]) == [0]
+        assert desk.ledger.write([Unwaive(State.PARKED, why, "bob")]) == [1]
+        assert [found["state"] for found in place.rows()] == ["waived", "parked"]
+
+    def test_records_that_were_waived_are_read_anew(self, desk: Desk, place: Place) -> None:
+        """Their findings stand again and their digests are forgotten, even after pruning; others are as they were."""
+        records = [(2, "a,b\n", "is bad"), (3, "c\n", "is worse")]
+        for line, text, reason in records:
+            desk.ledger.write([Finding("rejected", desk.source, line, None, "bad", reason, text)])
+        desk.ledger.start_run("waive")
+        desk.ledger.write([Waive(State.REJECTED, Why("bad", reason), "ada", "x") for *_, reason in records])
+        desk.ledger.start_run("unwaive")
+        assert desk.ledger.write([Unwaive(State.REJECTED, Why("bad", "is bad"), "bob")]) == [1]
+        assert [run for *_, run in place.findings()] == [None, 2]
+        assert place.waivers().keys() == {record_digest("c")}
+        with View(located(desk)) as view:
+            assert [one[1:] for one in view.decisions(9)[1]] == [
+                ("bob", "1 record: is bad", "unwaived", ""),
+                ("ada", "1 record: is worse", "waived", "x"),
+                ("ada", "1 record: is bad", "waived", "x"),
+            ]
+
+    def test_what_is_waived_can_be_found(self, desk: Desk) -> None:
+        """Each group with its id, rows, who, when and why, the newest waiver first."""
+        for number in (1, 2):
+            desk.bring(desk.row(number), Parked("45354", "closed"))
+        desk.ledger.write([Finding("rejected", desk.source, 7, None, "bad", "is bad", "r\n")])
+        with closing(open_readonly(located(desk))) as connection:
+            assert waived_groups(connection) == []
+        for state, why, by in (
+            (State.PARKED, Why("45354", "closed"), "ada"),
+            (State.REJECTED, Why("bad", "is bad"), "bob"),
+        ):
+            desk.ledger.start_run("waive")
+            desk.ledger.write([Waive(state, why, by, "x")])
+        with closing(open_readonly(located(desk))) as connection:
+            found = waived_groups(connection)
+        assert [(one.state, one.code, one.reason, one.rows, one.by, one.words, one.run) for one in found] == [
+            ("rejected", "bad", "is bad", 1, "bob", "x", 3),
+            ("parked", "45354", "closed", 2, "ada", "x", 2),
+        ]
+        assert [one.id for one in found] == [
+            cluster_id("rejected", "bad", "is bad"),
+            cluster_id("parked", "45354", "closed"),
+        ]
+        assert [one.example for one in found] == ["/data/a.csv:7", "/data/a.csv:3"]
+        assert found[0].at > 1_577_836_800_000
+        with View(located(desk)) as view:
+            total, decided = view.decisions(1)
+            assert (total, decided[0].key) == (2, "1 record: is bad")
+            assert view.decisions(9)[1][1].key.endswith(" and 1 more")
+
+    # ---- verifying --------------------------------------------------------------------------------------------------
+
+    def test_what_was_verified_last_is_kept(self, desk: Desk, place: Place) -> None:
+        """One result a row, with the run; a detail may be anything that a service says."""
+        numbers = [desk.bring(desk.row(number), Created(sid("UT", number))) for number in range(2)]
+        desk.ledger.write([Verification(number, Verified.ABSENT) for number in numbers])
+        run = desk.begin_next_run()
+        desk.ledger.write([Verification(numbers[1], Verified.NOT_LISTABLE, "half \ud83d of\0it")])
+        found = place.verifications()
+        assert found[desk.row(0).key] == (1, "absent", None)
+        assert found[desk.row(1).key] == (run, "not_listable", "half ? of\ufffdit")
+
+    def test_created_rows_are_read_by_channel(self, desk: Desk) -> None:
+        """Each channel once, whatever the number of its rows; what is closed or was found is left out."""
+        numbers = [desk.bring(desk.row(number, number % 70), Created(sid("UT", number))) for number in range(140)]
+        desk.ledger.write([Close(numbers[0], desk.row(0).key)])
+        run = desk.ledger.start_run("verify")
+        with closing(CreatedRows(located(desk), Scope(run))) as rows:
+            assert rows.extent() == (139, 70, 0, 0)
+            found = list(rows.left())
+            assert [len(one) for one in found] == [1, *[2] * 69]
+            desk.ledger.write([Verification(one.number, Verified.CONFIRMED) for one in found[5]])
+            desk.ledger.write([Verification(one.number, Verified.DEPARTED) for one in found[6]])
+            desk.ledger.write([Verification(one.number, Verified.ABSENT) for one in found[7]])
+            assert list(rows.absent()) == [found[7]]
+            assert list(rows.left()) == [*found[:5], *found[7:]]
+            assert rows.extent() == (139, 70, 2, 2)
+        with closing(CreatedRows(located(desk), Scope(run, sample=3))) as rows:
+            assert rows.extent()[1] == len(list(rows.left())) == 3
+        with closing(CreatedRows(located(desk), Scope(run, run=run))) as rows:
+            assert list(rows.left()) == []
 
     # ---- rows from their stored records -----------------------------------------------------------------------------
 

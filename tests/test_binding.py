@@ -74,10 +74,18 @@ def test_the_same_again_stores_nothing() -> None:
     assert ask(binding(), binding()) == set()
 
 
-def test_an_account_may_become_known_and_unknown() -> None:
-    """A ledger made with an API key alone learns the account later; a run that does not know it is no other one."""
+def test_an_account_may_become_known() -> None:
+    """A ledger made with an API key alone learns the account later."""
     assert ask(binding(account=None), binding(account="AC1")) == {"account"}
-    assert ask(binding(account="AC1"), binding(account=None)) == set()
+
+
+def test_an_account_is_not_forgotten() -> None:
+    """An API key alone may be another account's; the variable says whose it is, so a rotated key locks nobody out."""
+    with pytest.raises(LedgerRefusedError, match="Set TWILIO_ACCOUNT_SID to the account of this API key"):
+        ask(binding(account="AC1"), binding(account=None))
+    assert ask(binding(account="AC1"), binding(account=None), target=True) == set()
+    here, unknown = binding(target="this machine"), binding(target="this machine", account=None)
+    assert ask(here, unknown) == set()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What needs something, in clusters, from the command line: failures, retry --cluster, waive, export --for-excel."""
+"""What needs something, in clusters, from the command line: failures, retry --group, waive, export --for-excel."""
 
 import csv
 import io
@@ -80,18 +80,18 @@ async def test_failures_run_and_status_name_the_same_groups(tmp_path: Path, serv
         "                       flex-import failures --state in_doubt shows candidates",
         "                       a.csv:4",
         f"{ids['45354p']}      1  parked    45354 the conversation is closed",
-        f"                       open it again, then: flex-import retry --cluster {ids['45354p']}",
+        f"                       open it again, then: flex-import retry --group {ids['45354p']}",
         "                       a.csv:6",
         f"{ids['20001r']}      1  rejected  20001 a parameter is invalid",
         "                       repair it in the file; a.csv:3",
         f"{ids['45354r']}      1  rejected  45354 the conversation is closed",
-        f"                       open it again, then: flex-import retry --cluster {ids['45354r']}",
+        f"                       open it again, then: flex-import retry --group {ids['45354r']}",
         "                       a.csv:2",
         f"{ids['malformedr']}      1  rejected  has 2 fields, the header has 4",
         "                       repair it in the file; a.csv:10",
         "",
         "Repair   flex-import export --rejects fix/     original records, reasons beside",
-        f'Give up  flex-import waive --cluster {ids["invalidr"]} --reason "test accounts"',
+        'Give up  flex-import waive --group ID --reason "…"     asks before it signs off',
     ]
     again = await command(tmp_path, base_url, "run", "a.csv")
     status = await command(tmp_path, base_url, "status")
@@ -170,7 +170,7 @@ def test_failures_fit_a_terminal(
     assert call(["failures"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert sum("flex-import retry --cluster" in line for line in lines) == 2
+    assert sum("flex-import retry --group" in line for line in lines) == 2
     assert any("flex-import failures --state in_doubt shows candidates" in line for line in lines)
     assert re.search(r"a\.csv:2 \(\"j\*\*\*\\x1b\[2J\"\), :2, :2", " ".join("\n".join(lines).split()))
     assert re.search(r"^[0-9a-f]{4}  1,235  rejected  media_properties", "\n".join(lines), re.MULTILINE)
@@ -217,12 +217,12 @@ async def test_one_cluster_is_sent_again(tmp_path: Path, service: tuple[Emulator
 @pytest.mark.parametrize(
     ("cluster", "more", "says"),
     [
-        ("beef", (), "--cluster: beef: no group has this id; there are:\n  {invalidr} rejected, 2 rows: type: must"),
-        ("", (), "--cluster: is empty"),
+        ("beef", (), "--group: beef: no group has this id; there are:\n  {invalidr} rejected, 2 rows: type: must"),
+        ("", (), "--group: is empty"),
         ("{invalidr}", (), "its 2 rows were rejected before they were sent (type: must be agent"),
         ("{malformedr}", (), "so there is nothing to send again. Repair them:\n  flex-import export --rejects fix/"),
         ("{no_sidi}", (), "its 1 rows may exist, so they are not sent again;\n  flex-import reconcile"),
-        ("{45354p}", ("--state", "rejected"), "--state: rejected: the rows of cluster {45354p} are parked"),
+        ("{45354p}", ("--state", "rejected"), "--state: rejected: the rows of group {45354p} are parked"),
         ("{45354p}", ("--state", "created"), "--state: created: only rejected, parked, failed and closed rows"),
     ],
 )
@@ -256,7 +256,7 @@ def test_an_id_is_found_by_what_is_unique_of_it(
 
     assert call(["waive", "--cluster", first, "--reason", "x"]) == 2
     said = capsys.readouterr().err
-    assert f"--cluster: {first}: several groups begin so; write more of it:\n" in said
+    assert f"--group: {first}: several groups begin so; write more of it:\n" in said
     assert sorted(re.findall(r"^  ([0-9a-f]+) rejected, 1 row: 20001 reason", said, re.MULTILINE)) == sorted(
         one[:4] for one in alike[:10]
     )
@@ -265,7 +265,9 @@ def test_an_id_is_found_by_what_is_unique_of_it(
     said = capsys.readouterr().err
     assert len(re.findall(r"^  [0-9a-f]{4} ", said, re.MULTILINE)) == 10
     assert "\n  and 30 more: flex-import failures shows all\n" in said
-    assert call(["waive", "--cluster", ids[0], "--cluster", ids[1][:6], "--cluster", ids[0][:5], "--reason", "x"]) == 0
+    assert (
+        call(["waive", "-y", "--group", ids[0], "--cluster", ids[1][:6], "--group", ids[0][:5], "--reason", "x"]) == 0
+    )
     assert len(capsys.readouterr().out.splitlines()) == 2, "named twice is signed off once"
     assert states(tmp_path) == {"rejected": 38, "waived": 2}
 
@@ -277,7 +279,7 @@ def test_without_anything_wrong_there_is_no_cluster(
     monkeypatch.chdir(tmp_path)
     SqlitePlace(tmp_path / "imports.db").open().close()
     assert call(["retry", "--cluster", "a"]) == 2
-    assert "--cluster: a: no group has this id, as nothing needs anything" in capsys.readouterr().err
+    assert "--group: a: no group has this id, as nothing needs anything" in capsys.readouterr().err
 
 
 # ---- waive ----------------------------------------------------------------------------------------------------------
@@ -295,7 +297,7 @@ async def test_what_is_signed_off_counts_as_waived_from_then_on(tmp_path: Path, 
 
     names = ("45354p", "45354r", "20001r", "invalidr")
     named = [word for name in names for word in ("--cluster", ids[name])]
-    ended = await command(tmp_path, base_url, "waive", *named, "--reason", "test accounts")
+    ended = await command(tmp_path, base_url, "waive", "-y", *named, "--reason", "test accounts")
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == [
         f"{ids['45354p']}  1 row waived, parked until now: 45354 the conversation is closed",
@@ -303,6 +305,7 @@ async def test_what_is_signed_off_counts_as_waived_from_then_on(tmp_path: Path, 
         f"{ids['20001r']}  1 row waived, rejected until now: 20001 a parameter is invalid",
         f"{ids['invalidr']}  2 rows waived, rejected until now: type: must be agent, customer, supervisor, external or unknown",  # noqa: E501 - as it is
     ]
+    assert ended.err == "Take back  flex-import unwaive ID     flex-import failures --state waived shows them\n"
     assert states(tmp_path) == {"created": 3, "waived": 3}
     status = await command(tmp_path, base_url, "status")
     assert "exit 0: 5 rows waived by" in status.out
@@ -316,7 +319,9 @@ async def test_what_is_signed_off_counts_as_waived_from_then_on(tmp_path: Path, 
     check = json.loads((await command(tmp_path, base_url, "check", "a.csv", "--json")).out)
     assert (check["rejected"], check["waived"], check["to_send"]) == (1, 5, 0)
 
-    assert (await command(tmp_path, base_url, "waive", "--cluster", ids["malformedr"], "--reason", "x")).code == 0
+    assert (
+        await command(tmp_path, base_url, "waive", "--yes", "--cluster", ids["malformedr"], "--reason", "x")
+    ).code == 0
     last = await command(tmp_path, base_url, "run", "a.csv")
     assert last.code == 0, last.out
     assert account_of(last) | {"input": 9, "waived": 6, "already done": 3} == account_of(last)
@@ -335,7 +340,7 @@ async def test_a_record_is_signed_off_in_every_file(tmp_path: Path, service: tup
     (tmp_path / "a.csv").write_text(csv_of(2) + "too,few\nother,few\n")
     assert (await command(tmp_path, base_url, "run", "a.csv")).code == 1
     [group] = await groups(tmp_path, base_url)
-    assert (await command(tmp_path, base_url, "waive", "--cluster", group["id"], "--reason", "spam")).code == 0
+    assert (await command(tmp_path, base_url, "waive", "--yes", "--cluster", group["id"], "--reason", "spam")).code == 0
     lines = csv_of(2).splitlines()
     (tmp_path / "b.csv").write_text("\r\n".join([lines[0], "other,few", lines[2], "too,few"]), newline="")
     ended = await command(tmp_path, base_url, "run", "b.csv")
@@ -350,10 +355,10 @@ async def test_a_record_is_signed_off_in_every_file(tmp_path: Path, service: tup
     [
         (("--cluster", "{no_sidi}", "--reason", "x"), "its 1 rows may exist, so nobody can sign them off"),
         (("--cluster", "{45354p}", "--cluster", "{no_sidi}", "--reason", "x"), "nobody can sign them off"),
-        (("--cluster", "{45354p}", "--cluster", "beef", "--reason", "x"), "--cluster: beef: no group has this id"),
+        (("--cluster", "{45354p}", "--cluster", "beef", "--reason", "x"), "--group: beef: no group has this id"),
         (("--cluster", "{45354p}", "--reason", " "), "--reason: is empty"),
         (("--cluster", "{45354p}"), "--reason"),
-        (("--reason", "x"), "--cluster"),
+        (("--reason", "x"), "--group"),
         (("--cluster", "{45354p}", "--reason", "x", "--ledger", "no.db"), "there is no ledger at"),
     ],
 )
@@ -380,8 +385,8 @@ def test_a_waiver_waits_for_nobody(
         desk.bring(desk.row(1), Failed("no_connection", "refused"))
         call(["failures", "--json"])
         [group] = json.loads(capsys.readouterr().out)
-        assert call(["waive", "--cluster", group["id"], "--reason", "x"]) == 5
-    assert call(["waive", "--cluster", group["id"], "--reason", "x"]) == 0
+        assert call(["waive", "--yes", "--cluster", group["id"], "--reason", "x"]) == 5
+    assert call(["waive", "--yes", "--cluster", group["id"], "--reason", "x"]) == 0
     assert states(tmp_path) == {"waived": 1}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.config import Config, is_loopback, load
+from worker.config import Config, Settings, is_loopback, load
 from worker.credentials import read_credentials
 from worker.errors import ConfigError
 
@@ -401,3 +401,41 @@ def test_missing_credentials_name_the_variables_to_set(environ: dict[str, str], 
     with pytest.raises(ConfigError, match=says) as caught:
         read_credentials(environ)
     assert "token-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("FLEX_IMPORT_LIMITS__RATE_PER_SECOND", " (did you mean FLEX_IMPORT__LIMITS__RATE_PER_SECOND?)"),
+        ("FLEX_IMPORT_LIMITS_RATE_PER_SECOND", " (did you mean FLEX_IMPORT__LIMITS__RATE_PER_SECOND?)"),
+        ("FLEX_IMPORT_RATE", " (did you mean FLEX_IMPORT__LIMITS__RATE_PER_SECOND?)"),
+        ("flex_import_concurency", " (did you mean FLEX_IMPORT__LIMITS__CONCURRENCY?)"),
+        ("FLEX_IMPORT_METRICS_PORT", " (did you mean FLEX_IMPORT__METRICS__PORT?)"),
+        ("FLEX_IMPORT_CONFG", " (did you mean FLEX_IMPORT_CONFIG?)"),
+        ("FLEX_IMPORT_TYPOGRAPHY", "; a setting is FLEX_IMPORT__SECTION__KEY"),
+        ("FLEX_IMPORT", "; a setting is FLEX_IMPORT__SECTION__KEY"),
+    ],
+)
+def test_a_variable_that_only_looks_like_ours_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, hint: str) -> None:
+    """One underscore too few must not leave a limit at its default."""
+    monkeypatch.setenv(name, "9090")
+    assert problems() == [f"{name}: unknown variable{hint}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FLEX_IMPORT_CONFIG", "settings.toml"),
+        ("FLEX_IMPORT_NOTIFY_URLS", "mailto://somebody"),
+        ("FLEX_IMPORTER_HOME", "/opt"),
+        ("FLEX_IMPORT_SERVICE_HOST", "10.0.0.1"),
+        ("FLEX_IMPORT_METRICS_SERVICE_PORT_HTTP", "9090"),
+        ("FLEX_IMPORT_METRICS_PORT", "tcp://10.0.0.1:9090"),
+        ("FLEX_IMPORT_METRICS_PORT_9090_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_what_is_not_a_misspelt_setting_passes(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Kubernetes sets variables in each pod for a Service; one named `flex-import-metrics` must not stop a run."""
+    Path("settings.toml").write_text("")
+    monkeypatch.setenv(name, value)
+    assert loaded("").settings == Settings()

@@ -61,7 +61,7 @@ async def test_a_doubt_is_shown_looked_at_and_decided(tmp_path: Path, service: t
     assert (decided.code, decided.out) == (0, f"row:0  created {made}\n")
     done = await command(tmp_path, base_url, "run", "a.csv")
     assert done.code == 0, done.out
-    assert "1 created: rows that earlier runs left in doubt or failed" in done.out
+    assert "3 rows = 1 created + 2 already done; identity holds" in done.out
     assert states(tmp_path) == {"created": 3}
     addresses = [one.media_properties["address"] for one in emulator.participants]
     assert sorted(addresses) == [f"p{number}@example.com" for number in range(3)]
@@ -226,7 +226,7 @@ async def test_retry_sends_what_was_refused_from_the_stored_records(
     (tmp_path / "a.csv").unlink()
     emulator.declare(sid("UO", 0), Condition.OPEN)
     parked = await command(tmp_path, base_url, "retry", "--state", "parked")
-    assert (parked.code, states(tmp_path)) == (0, {"created": 4, "rejected": 2}), parked.out
+    assert (parked.code, states(tmp_path)) == (0, {"created": 5, "rejected": 1}), parked.out
     rest = await command(tmp_path, base_url, "retry", "-q")
     assert (rest.code, rest.out, states(tmp_path)) == (0, "", {"created": 6})
     assert emulator.stats.created == 6

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,43 @@ def test_a_key_without_its_account_is_a_warning(
     monkeypatch.setenv("TWILIO_API_SECRET", "s")
     grade, found = examined(capsys, 3)["credentials"]
     assert (grade, found) == ("warn", "an API key; set TWILIO_ACCOUNT_SID too, so that the ledger knows its account")
+
+
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [("TWILIO_ACCOUNT_SID", "is not an account sid"), ("TWILIO_API_KEY", "is not the sid of an API")],
+)
+def test_malformed_sids_are_refused_off_loopback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str, says: str
+) -> None:
+    """They would be bound to the ledger. Their values are not shown, as one may be a secret in the wrong variable."""
+    monkeypatch.setenv("TWILIO_API_SECRET", "s")
+    monkeypatch.setenv(variable, "hello-there")
+    assert examined(capsys, 3)["credentials"][0] == "ok"
+    assert call(["doctor", "--json", "--base-url", "https://flex.example.invalid"]) == 2
+    out = capsys.readouterr().out
+    [found] = [one for one in json.loads(out)["checks"] if one["name"] == "credentials"]
+    assert found["grade"] == "FAIL"
+    assert f"{variable}: {says}" in found["found"]
+    assert "hello" not in out
+
+
+def test_an_account_that_is_not_named_is_refused_for_a_ledger_that_has_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API key of another account would take that ledger's rows for its own."""
+    account = CREDENTIALS["TWILIO_ACCOUNT_SID"]
+    SqlitePlace(tmp_path / "imports.db").open().close()
+    with closing(sqlite3.connect(tmp_path / "imports.db")) as connection, connection:
+        fields = (("target", "flex.example.invalid"), ("account", account))
+        connection.executemany("INSERT INTO binding (field, value) VALUES (?, ?)", fields)
+    monkeypatch.delenv("TWILIO_ACCOUNT_SID")
+    monkeypatch.setenv("TWILIO_API_KEY", "SK" + "2" * 32)
+    monkeypatch.setenv("TWILIO_API_SECRET", "s")
+    for words in (["doctor"], ["retry"], ["reconcile"]):
+        assert call([*words, "--base-url", "https://flex.example.invalid"]) == 2
+        told = capsys.readouterr()
+        assert "Set TWILIO_ACCOUNT_SID" in " ".join((told.out + told.err).split())
 
 
 def test_a_ledger_is_told_by_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

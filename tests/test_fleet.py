@@ -20,7 +20,7 @@ from tests.test_command import csv_of
 from tests.torture.fleet import Fleet, Scale, kill, nothing, undergo
 from worker.emulator import UNDECIDABLE
 from worker.errors import ConfigError, LedgerError, LedgerHeldError, LedgerRefusedError
-from worker.ledger import FENCED, Fence, Fenced, Intent, Known, Settle, opening
+from worker.ledger import FENCED, Fence, Fenced, Intent, Known, Settle, opening, steering
 from worker.ledger.crew import look_at_fleet
 from worker.ledger.fleet import FleetLedger
 from worker.ledger.keeping import copy_ledger
@@ -71,6 +71,27 @@ def fill(place: Server, wanted: list[Row]) -> Filling:
         filling.put(wanted)
         filling.finish()
         return filling
+
+
+# ---- steering -------------------------------------------------------------------------------------------------------
+
+
+def test_a_lone_worker_is_steered_after_other_runs_have_ended(place: Server, ledger: FleetLedger) -> None:
+    """Another worker or an `enqueue` came and went: its run is no longer the newest, but it is one of the crew."""
+    with closing(open_together(place)) as other:
+        other.start_run("enqueue")
+        other.end_run(0, "queued", "{}")
+    with pytest.raises(LedgerRefusedError, match="has only just opened it"):
+        steering.give_order(place, "pause", None, "me")  # it has not joined yet, and will look for standing orders
+    with closing(Desk(place)) as desk:
+        desk.join(1)
+        given: tuple[tuple[steering.Command, float | None], ...]
+        given = (("pause", None), ("rate", 5.0), ("resume", None), ("drain", None))
+        for command, rate in given:
+            assert steering.give_order(place, command, rate, "me") == [1]
+    with closing(steering.Orders(place, 1)) as orders:
+        assert [order.command for order in orders.next()] == ["pause", "rate", "resume", "drain"]
+    assert ledger.path == place
 
 
 # ---- the queue ------------------------------------------------------------------------------------------------------

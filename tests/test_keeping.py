@@ -14,12 +14,12 @@ import pytest
 from tests.ledger_contract import OUTCOMES, Desk, at_work
 from tests.test_ledger_sqlite import SqlitePlace, integrity, mode, small_disk
 from worker.cli import call, keeping
-from worker.ledger import Baseline, Finding, Intent, Sample, Settle
+from worker.ledger import Baseline, Finding, Intent, Settle
 from worker.ledger.connection import Connection
 from worker.ledger.pruning import prunable, prune
 from worker.ledger.sqlite import SqliteLedger
 from worker.ledger.view import View
-from worker.model import Created, Settlement, State
+from worker.model import Created, Sample, Settlement, State
 
 DAY = 86_400_000
 LATER = time.time_ns() // 1_000_000 + DAY

@@ -57,7 +57,12 @@ async def test_everything_that_a_ledger_is_for_works_on_a_database(
     [cluster] = json.loads(await told("failures", "--json"))
     await told("export", "--rejects", "rejects")
     assert "too,few" in next((tmp_path / "rejects").glob("a*.csv")).read_text()
-    await told("waive", "--cluster", cluster["id"], "--reason", "is a footer")
+    await told("waive", "--yes", "--cluster", cluster["id"], "--reason", "is a footer")
+    assert json.loads(await told("failures", "--state", "waived", "--json"))[0]["id"] == cluster["id"]
+    await told("unwaive", cluster["id"][:5])
+    assert [one["id"] for one in json.loads(await told("failures", "--json"))] == [cluster["id"]]
+    await told("waive", "--yes", "--group", cluster["id"], "--reason", "is a footer")
+    assert json.loads(await told("verify", "--json", "--base-url", base_url))["confirmed"] == 100
     await told("report", "-o", "report.html")
     assert "100" in (tmp_path / "report.html").read_text()
     assert json.loads(await told("ledger", "info", "--json"))["rows"] == 100

@@ -103,6 +103,7 @@ async def test_nothing_that_is_told_about_a_faulty_import_is_anybodys(tmp_path: 
             ("reconcile", "--base-url", base_url),
             *(("status",), ("status", "--json"), ("history",), ("failures",), ("failures", "--json")),
             *(("failures", "--state", "in_doubt"), ("config", "show"), ("ledger", "info"), ("report",), ("export",)),
+            *(("verify", "--base-url", base_url), ("verify", "--json", "--base-url", base_url)),
             ("undo", "--run", "1", "--yes", "--base-url", base_url),
         ):
             told[" ".join(words)] = await flex_import(*words, cwd=tmp_path, env=env)
@@ -119,7 +120,7 @@ async def test_nothing_that_is_told_about_a_faulty_import_is_anybodys(tmp_path: 
     assert {"retry.scheduled", "row.settled", "run.finished", "metrics.undelivered"} <= kinds
     settled = [event for event in events if event["event"] == "row.settled"]
     assert all({"run", "key", "line", "channel", "request_id"} <= event.keys() for event in settled)
-    assert sum(event["event"] == "run.finished" for event in events) == 5
+    assert sum(event["event"] == "run.finished" for event in events) == 7
 
 
 BUG = """

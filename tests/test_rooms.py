@@ -47,7 +47,7 @@ TABLE: dict[str, frozenset[str]] = {
     "schedule": frozenset({"errors", "ledger", "model", "stopping", "timetable", "traffic", "anyio"}),
     "latency": frozenset(),
     "lease": frozenset(),
-    "sampler": frozenset({"errors", "journal", "ledger", "anyio"}),
+    "sampler": frozenset({"errors", "journal", "ledger", "anyio", "model"}),
     "traffic": frozenset({"adaptive", "breaker", "config", "latency", "limiter", "model", "anyio"}),
     "timetable": frozenset(),
     "plan": frozenset({"timetable"}),
@@ -74,6 +74,7 @@ TABLE: dict[str, frozenset[str]] = {
         }
     ),
     "undo": frozenset({"journal", "ledger", "model", "stopping", "traffic", "verdict", "anyio"}),
+    "verify": frozenset({"journal", "ledger", "model", "stopping", "anyio"}),
     "pipeline": frozenset(
         {
             *("doubts", "errors", "journal", "ledger", "model", "reconcile", "recorder", "rowqueue", "stopping"),
@@ -97,11 +98,14 @@ ASIDE: dict[str, frozenset[str]] = {
     "ledger.postgres": frozenset({"cli"}),
     "ledger.pruning": frozenset({"cli"}),
     "ledger.queue": frozenset({"cli", "fleet"}),
+    "ledger.retrying": frozenset({"cli"}),
     "ledger.steering": frozenset({"cli", "schedule"}),
     "ledger.survey": frozenset({"cli", "fleet", "intake", "pipeline"}),
     "ledger.tables": frozenset({"cli"}),
     "ledger.fate": frozenset({"cli"}),
+    "ledger.verifying": frozenset({"cli"}),
     "ledger.view": frozenset({"cli", "rejects"}),
+    "ledger.waiving": frozenset({"cli"}),
 }
 
 PURE: dict[str, frozenset[str]] = {

@@ -10,7 +10,8 @@ from tests.virtual_clock import virtual_time
 from worker.errors import LedgerError
 from worker.journal import Journal
 from worker.latency import Latencies
-from worker.ledger import Entry, Sample, Thin
+from worker.ledger import Entry, Thin
+from worker.model import Sample
 from worker.sampler import MOST, keep_samples
 
 

@@ -12,8 +12,8 @@ from tests.ledger_contract import OUTCOMES, SOURCE, Desk, at_work, bring_to
 from tests.test_ledger_sqlite import SqlitePlace
 from worker.cluster import Cluster, cluster_id
 from worker.errors import LedgerError, LedgerRefusedError
-from worker.ledger import Finding, Intent
-from worker.ledger import view as looking
+from worker.ledger import Finding, Intent, grouping
+from worker.ledger.statement import CRASH_REASON
 from worker.ledger.view import COLUMNS, View
 from worker.model import NOT_SENT, Failed, Rejected, State
 
@@ -128,6 +128,7 @@ def test_what_needs_something_is_grouped_by_its_reason(place: SqlitePlace) -> No
         cluster("rejected", "20001", "Type is wrong", line[State.REJECTED], 23, 22, rows=4),
         cluster("rejected", "bad_field", "type: is missing", 51, 500, detail="a"),
         cluster("failed", "503", "used up its attempts", line[State.FAILED]),
+        cluster("in_doubt", "crash", CRASH_REASON, line[State.STARTED]),
         cluster("in_doubt", "timeout", "no answer in time", line[State.IN_DOUBT]),
         cluster("parked", "45354", "the channel is closed", line[State.PARKED]),
     ]
@@ -136,7 +137,7 @@ def test_what_needs_something_is_grouped_by_its_reason(place: SqlitePlace) -> No
 def test_a_run_has_its_own_clusters_under_the_same_ids(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each only what the run brought about; an id means one cluster of the ledger, not one of the run."""
     ids = {"503": "abcd1", "504": "abcd2", "timeout": "0000"}
-    monkeypatch.setattr(looking, "cluster_id", lambda _, code, __: ids[code])
+    monkeypatch.setattr(grouping, "cluster_id", lambda _, code, __: ids[code])
     with at_work(place) as desk:
         for number, code in enumerate(("503", "503", "504")):
             desk.bring(desk.row(number), Failed(code, "x"))
@@ -306,12 +307,22 @@ def test_looking_writes_nothing(desk: Desk, place: SqlitePlace) -> None:
 
 
 def test_a_look_after_a_crash_takes_nothing_over(place: SqlitePlace) -> None:
-    """Only the next writer may say that a started row is in doubt; looking leaves it as it is."""
+    """A started row reads as in doubt everywhere once its run is gone, but only the next writer may record it."""
     with at_work(place) as desk:
         desk.intend(desk.row(1))
+        with View(place.path) as view:
+            assert (view.counts(), view.in_doubt(), view.clusters()) == ({"started": 1}, [], [])
+            assert [found[3] for found in view.export(["started"])] == ["started"]
     for _ in range(2):
         with View(place.path) as view:
-            assert view.counts() == {"started": 1}
+            assert view.counts() == {"in_doubt": 1}
+            assert [doubt.reason for doubt in view.in_doubt()] == [CRASH_REASON]
+            assert [(group.state, group.code, group.rows) for group in view.clusters()] == [("in_doubt", "crash", 1)]
+            assert list(view.export(["started"])) == []
+            [found] = view.export(["in_doubt"])
+            assert (found[3], found[8], found[9]) == ("in_doubt", "crash", CRASH_REASON)
+    with closing(sqlite3.connect(place.path)) as connection:
+        assert connection.execute("SELECT state FROM rows").fetchall() == [("started",)]
 
 
 def test_a_look_needs_a_ledger(place: SqlitePlace) -> None:

@@ -144,10 +144,15 @@ async def staged(line: str, folder: Path, env: dict[str, str], server: Postgres)
     for database in DATABASE.findall(line):
         server.execute(f"CREATE SCHEMA IF NOT EXISTS stage_{database}")
         line = line.replace(f"postgresql://db.internal/{database}", server.address(f"stage_{database}"))
-    if "--cluster" in line:
+    if "--group" in line:
         groups = json.loads((await flex_import("failures", "--json", cwd=folder, env=env)).out)
         [found, *_] = [one["id"] for one in groups if one["state"] == "rejected" and one["code"].isdigit()]
-        line = re.sub(r"--cluster \w+", f"--cluster {found}", line)
+        line = re.sub(r"--group \w+", f"--group {found}", line)
+        line += " --yes" if "waive" in line else ""  # here nobody can be asked
+    if "unwaive" in line:
+        waived = await flex_import("failures", "--state", "waived", "--json", cwd=folder, env=env)
+        [group, *_] = json.loads(waived.out)
+        line = re.sub(r"unwaive \w+", f"unwaive {group['id']}", line)
     if "resolve" in line:
         doubts = (await flex_import("failures", "--state", "in_doubt", cwd=folder, env=env)).out
         key = re.findall(r"^(\w+)  customer", doubts, re.MULTILINE)[0]

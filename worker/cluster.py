@@ -1,6 +1,6 @@
 """Clusters: rows that need something for the same reason, under an id that stays the same. Pure.
 
-`check`, `failures`, `retry --cluster` and `waive --cluster` all mean the same rows by the same id.
+`check`, `failures`, `retry --group` and `waive --group` all mean the same rows by the same id.
 """
 
 import re
@@ -18,16 +18,17 @@ _CHANNEL = {
     "404": "correct the sids in the file",
     "20404": "correct the sids in the file",
     "45006": "correct the sids in the file",
-    "45354": "open it again, then: flex-import retry --cluster {id}",
+    "45354": "open it again, then: flex-import retry --group {id}",
     "45376": "name another channel in the file",
-    "50417": "make room in it, then: flex-import retry --cluster {id}",
-    "50418": "make room in it, then: flex-import retry --cluster {id}",
-    "50422": "make room in it, then: flex-import retry --cluster {id}",
+    "50417": "make room in it, then: flex-import retry --group {id}",
+    "50418": "make room in it, then: flex-import retry --group {id}",
+    "50422": "make room in it, then: flex-import retry --group {id}",
 }
 
 _ADVICE = {
     **{(state, code): advice for state in ("rejected", "parked") for code, advice in _CHANNEL.items()},
     ("rejected", "key_conflict"): "give one of the two another key, or drop it",
+    ("failed", "pruned"): "give the files that hold them to flex-import run once more",
     ("failed", "undone"): "give the files that hold them to flex-import run once more",
     ("failed", "403"): "allow it to this account; the next run sends them",
     ("failed", "20403"): "allow it to this account; the next run sends them",
@@ -35,7 +36,7 @@ _ADVICE = {
 
 _ADVICE_OTHERWISE = {
     "rejected": "repair it in the file",
-    "parked": "once it takes people: flex-import retry --cluster {id}",
+    "parked": "once it takes people: flex-import retry --group {id}",
     "failed": "nothing to do: the next run sends them",
     "in_doubt": "flex-import failures --state in_doubt shows candidates",
 }

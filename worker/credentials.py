@@ -1,5 +1,6 @@
 """Who we are to the API: from the environment only, and never shown."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ VARIABLES = (
     "TWILIO_API_KEY_SECRET",
 )
 """Where credentials come from; the last one is another name of the one before it."""
+
+_ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
+_KEY_SID = re.compile(r"SK[0-9a-fA-F]{32}")
 
 
 class Credentials(NamedTuple):
@@ -47,3 +51,15 @@ def read_credentials(environ: Mapping[str, str]) -> Credentials:
         f"credentials are missing: {found}Set TWILIO_API_KEY and TWILIO_API_SECRET (and TWILIO_ACCOUNT_SID), "
         "or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, in the environment"
     )
+
+
+def refuse_malformed(credentials: Credentials) -> None:
+    """Raise ConfigError for sids that Twilio cannot have issued. Their values are not shown: one may be a secret.
+
+    The ledger remembers the account's sid, so that a wrong one would bind it to an account that does not exist.
+    """
+    account, user = credentials.account_sid, credentials.user
+    if account is not None and not _ACCOUNT_SID.fullmatch(account):
+        raise ConfigError("TWILIO_ACCOUNT_SID: is not an account sid, which is AC and 32 hexadecimal digits")
+    if user != account and not _KEY_SID.fullmatch(user):
+        raise ConfigError("TWILIO_API_KEY: is not the sid of an API key, which is SK and 32 hexadecimal digits")

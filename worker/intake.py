@@ -91,9 +91,8 @@ class Intake:
 
         def finish(batch: Surveyed[Draft], mapper: Mapper) -> Surveyed[Row]:
             send = [ready(draft, mapper.mark(draft.text)) for draft in batch.send]
-            return Surveyed(
-                batch.source, batch.read, batch.last_line, send, batch.findings, batch.repairs, batch.counts
-            )
+            parts = (batch.findings, batch.repairs, batch.counts, batch.again)
+            return Surveyed(batch.source, batch.read, batch.last_line, send, *parts)
 
         held: list[Surveyed[Row]] = []
         async with aclosing(self._read(survey, register, finish)) as batches:
@@ -177,4 +176,5 @@ def describe(reader: Reader, profile: str) -> SourceFile:
         reader.delimiter,
         reader.header,
         profile,
+        reader.byte_order_mark.hex(),
     )

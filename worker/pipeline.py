@@ -62,9 +62,10 @@ class Pipeline:
     """One run's moving parts.
 
     limit: rows to send at most, None for all. earlier: states of earlier runs' rows to be sent first, from their stored
-    records; why: of those only the ones of this cluster. resend: whether a row in doubt that was not created is sent
-    again, or only recorded as failed. attempts, max_in_doubt: as in `Doubts`. places: shared with other pipelines, for
-    as many rows at once as there are connections, so that nobody waits for one of those.
+    records; why: of those only the ones of this cluster; also: before them the rejected ones with these reasons.
+    resend: whether a row in doubt that was not created is sent again, or only recorded as failed. attempts,
+    max_in_doubt: as in `Doubts`. places: shared with other pipelines, for as many rows at once as there are
+    connections, so that nobody waits for one of those.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Pipeline:
         thresholds: Thresholds = NO_THRESHOLDS,
         earlier: Sequence[State] = (State.FAILED,),
         why: Why | None = None,
+        also: Sequence[Why] = (),
         resend: bool = True,
         places: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
@@ -114,6 +116,7 @@ class Pipeline:
         self._doubts.send = self._send if resend else None
         self._earlier_states = earlier
         self._why = why
+        self._also = also
         self._reading = anyio.CancelScope()
         self._sent = 0
         self._unqueued = 0
@@ -195,8 +198,9 @@ class Pipeline:
         else:
             self._doubts.held = await self._journal.call(self._ledger.channels_in_doubt)
             self._tally.remain_in_doubt(sum(map(len, self._doubts.held.values())))
-        for state in self._earlier_states:
-            async for row in self._stored(state, self._why):
+        sent_first = [(State.REJECTED, why) for why in self._also]
+        for state, why in [*sent_first, *((state, self._why) for state in self._earlier_states)]:
+            async for row in self._stored(state, why):
                 await self._put_earlier(row)
 
     async def _stored(self, state: State, why: Why | None = None) -> AsyncGenerator[Row, None]:
@@ -216,6 +220,8 @@ class Pipeline:
         self._tally.read += batch.read
         for name, count in batch.counts.items():
             self._tally.add(name, count)
+        for state, count in batch.again.items():
+            self._tally.meet(state, count)
 
     async def _enqueue(self, rows: list[Row]) -> None:
         self._unqueued = len(rows)

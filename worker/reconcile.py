@@ -152,6 +152,25 @@ class Lister(Protocol):
         ...
 
 
+class InChannel(Protocol):
+    """A row, or anything else of a channel."""
+
+    @property
+    def interaction_sid(self) -> str:
+        """The interaction of the channel."""
+        ...
+
+    @property
+    def channel_sid(self) -> str:
+        """The channel as it is written."""
+        ...
+
+    @property
+    def channel(self) -> str:
+        """The channel in the form in which channels are compared."""
+        ...
+
+
 class Reconciler:
     """Lists channels, before their first create and when a row is in doubt.
 
@@ -202,7 +221,7 @@ class Reconciler:
 
     async def baseline(self, row: Row) -> tuple[str, ...] | None:
         """Return the sids in a row's channel, None when they cannot be had."""
-        listing = await self._list(row)
+        listing = await self.list(row)
         if isinstance(listing, Unlisted) or any(one.sid is None for one in listing.participants):
             return None
         return tuple(one.sid for one in listing.participants if one.sid is not None)
@@ -210,7 +229,7 @@ class Reconciler:
     async def look(self, row: Row, doubt: Doubt, around: Surroundings) -> Conclusion:
         """Look for a row in doubt. Not created takes two lists without it, one of them begun after the settle time."""
         began = anyio.current_time()
-        listing = await self._list(row)
+        listing = await self.list(row)
         doubt.looks += 1
         if isinstance(listing, Unlisted):
             return self._again(doubt, f"its channel cannot be listed: {listing.reason}")
@@ -231,7 +250,8 @@ class Reconciler:
             return Undecided(reason)
         return Later(settled)
 
-    async def _list(self, row: Row) -> Listing | Unlisted:
+    async def list(self, row: InChannel) -> Listing | Unlisted:
+        """Return who is in the channel of a row; asks again, as `retry` says, while that may help."""
         listing: Listing | Unlisted = Unlisted(self._refused, refused=True)
         patience = Patience(self._traffic)
         while not self._is_refused and not self._draining.is_set():
@@ -258,7 +278,7 @@ class Reconciler:
                 break
         return listing
 
-    async def _ask(self, row: Row) -> Listing | Unlisted:
+    async def _ask(self, row: InChannel) -> Listing | Unlisted:
         """List once, and tell the traffic what came back."""
         departure, lane = LaneDeparture(self._traffic, self._traffic.lists), self._traffic.lists
         try:
@@ -281,7 +301,7 @@ class Reconciler:
             departure.end()
         return listing
 
-    def _heed_refused(self, row: Row, listing: Unlisted) -> None:
+    def _heed_refused(self, row: InChannel, listing: Unlisted) -> None:
         """Conclude from several channels on end that lists are refused; one channel says nothing about others."""
         self._refusing.add(row.channel)
         if len(self._refusing) < REFUSING_CHANNELS:

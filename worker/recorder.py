@@ -5,7 +5,7 @@ from typing import Protocol
 
 from worker.journal import Records
 from worker.ledger import KNOWN_SID, Asked, Baseline, Entry, Intent, Known, Standing, standing_of
-from worker.model import Cause, InDoubt, Outcome, Retry, Row, Settlement, Tally
+from worker.model import Cause, InDoubt, Outcome, Retry, Row, Settlement, State, Tally
 
 
 class Observer(Protocol):
@@ -62,7 +62,9 @@ class Recorder:
         return answer
 
     def _count_refused(self, known: Known, row: Row) -> None:
-        if not row.number:
+        if not row.number and known.of_this_run and known.state not in {State.STARTED, State.IN_DOUBT}:
+            self._tally.meet(known.state)
+        elif not row.number:
             standing = standing_of(known, row.fingerprint)
             self._tally.add(known.state.value if standing is Standing.SEND else standing.value)
 

@@ -200,6 +200,16 @@ def _whole_reason(finding: Finding) -> str:
     return whole.encode("utf-8", "replace").decode()  # the name of a file may be no text
 
 
+def _unmarked(source: SourceFile) -> str:
+    """Return the encoding that writes text as it stood in its input, which is known by its byte-order mark."""
+    name, mark = codecs.lookup(source.encoding).name, source.byte_order_mark
+    if mark is None:  # recorded by an earlier version; JSON should have none [RFC 8259, 8.1]
+        return "utf-8" if (source.format, name) == ("ndjson", "utf-8-sig") else source.encoding
+    if name in {"utf-16", "utf-32"}:
+        return f"{name}-{'be' if mark.endswith('feff') else 'le'}"
+    return "utf-8" if name == "utf-8-sig" else source.encoding
+
+
 class RecordFile:
     """A file that takes records as they were. A record without a line end gets one only when another one follows."""
 
@@ -209,11 +219,10 @@ class RecordFile:
         self._ends = _LINE_ENDS[source.format]
         self._usual_end = ""
         self._before = ""
-        encoding = source.encoding
         with self._fitting():
-            if source.format == "ndjson" and codecs.lookup(encoding).name == "utf-8-sig":
-                encoding = "utf-8"  # the mark was read if it was there; JSON should have none [RFC 8259, 8.1]
-            self._encode = codecs.getincrementalencoder(encoding)().encode
+            self._encode = codecs.getincrementalencoder(_unmarked(source))().encode
+        if source.byte_order_mark:
+            stream.write(bytes.fromhex(source.byte_order_mark))
         if source.header:
             self.put(source.header)
 

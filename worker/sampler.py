@@ -9,7 +9,8 @@ import anyio
 
 from worker.errors import LedgerError
 from worker.journal import Journal
-from worker.ledger import Sample, Thin
+from worker.ledger import Thin
+from worker.model import Sample
 
 FIRST_SECONDS = 1.0
 MOST = 601

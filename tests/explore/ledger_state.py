@@ -116,7 +116,7 @@ class PureLedger:
         prepare(self._connection, place)
         self._ledger = _MemoryTables(self._connection, place)
         execute = self._connection.execute
-        execute("INSERT INTO sources VALUES (1, 'input.csv', 'csv', 'utf-8', ',', 'a', '')")
+        execute("INSERT INTO sources VALUES (1, 'input.csv', 'csv', 'utf-8', ',', 'a', '', NULL)")
         execute("INSERT INTO channels VALUES (1, ?, ?)", (rows[0].channel_sid, rows[0].interaction_sid))
         for run in range(RUNS):
             execute(

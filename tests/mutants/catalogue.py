@@ -194,6 +194,45 @@ MUTANTS = (
         "    if around.unresolved > 9:\n",
         ("tests/test_reconcile.py::test_what_cannot_be_told_is_left_to_a_person",),
     ),
+    Mutant(
+        "a copy of the ledger's file is marked only when its run begins",
+        "worker/ledger/sqlite.py",
+        "            self._mark.renew(self._sqlite)\n            self._checked_at",
+        "            self._checked_at",
+        ("tests/test_logmark.py::test_the_mark_is_renewed_after_each_checkpoint",),
+    ),
+    Mutant(
+        "a file is marked before the log holds what takes the mark away",
+        "worker/ledger/logmark.py",
+        'connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")',
+        'connection.execute("SELECT 1")',
+        ("tests/test_logmark.py::test_each_clean_end_and_every_copy_by_sqlite_is_complete",),
+    ),
+    # ---- verifying and waiving
+    Mutant(
+        "one list makes a participant missing",
+        "worker/verify.py",
+        "Verified.MISSING if again else Verified.ABSENT",
+        "Verified.MISSING",
+        (
+            "tests/test_verify.py::test_a_list_decides",
+            "tests/test_verify.py::test_a_list_that_is_late_is_waited_for",
+        ),
+    ),
+    Mutant(
+        "rows that undo closed are verified",
+        "worker/ledger/verifying.py",
+        "_CREATED = \"rows.state = 'created' AND",
+        "_CREATED = \"rows.state IN ('created', 'closed') AND",
+        ("tests/test_verify.py::test_rows_come_by_channel_and_closed_ones_do_not",),
+    ),
+    Mutant(
+        "a waiver is taken back to another state",
+        "worker/ledger/waiving.py",
+        "    AND {_BEFORE} = :state\n",
+        "",
+        ("tests/test_ledger_sqlite.py::TestSqliteLedger::test_only_the_group_that_was_waived_is_taken_back",),
+    ),
     # ---- undoing and forgetting
     Mutant(
         "undo closes what may be somebody else's",
@@ -368,8 +407,8 @@ MUTANTS = (
     Mutant(
         "a list that was begun too early is believed",
         "worker/reconcile.py",
-        "        began = anyio.current_time()\n        listing = await self._list(row)\n",
-        "        listing = await self._list(row)\n        began = anyio.current_time()\n",
+        "        began = anyio.current_time()\n        listing = await self.list(row)\n",
+        "        listing = await self.list(row)\n        began = anyio.current_time()\n",
         (f"{PROMISES}::test_a_list_that_was_asked_for_before_the_settle_time_proves_nothing",),
     ),
     Mutant(

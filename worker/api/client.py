@@ -34,6 +34,7 @@ _MAX_LIST_BYTES = 64 << 20
 _PAGE_SIZE = 1000
 _MAX_PAGES = 100
 _MAX_DIGITS = 7
+_STATUS_CHARACTERS = 40
 _REQUEST_ID_CHARACTERS = 100
 _MAX_RETRY_SECONDS = 10 * 365 * 86_400.0
 _SID = re.compile(r"UT[0-9a-fA-F]{32}")
@@ -169,6 +170,7 @@ class Api:
         path = f"/v1/Interactions/{interaction_sid}/Channels/{channel_sid}/Participants"
         url = self._origin.with_path(path, encoded=True).with_query(PageSize=_PAGE_SIZE)
         found: list[Listed] = []
+        statuses: dict[str, str] = {}
         seen, size = {url}, 0
         for _ in range(_MAX_PAGES):
             answer = await self._exchange(departure, partial(self._session.get, url), _MAX_PAGE_BYTES)
@@ -179,8 +181,9 @@ class Api:
             if isinstance(page, Unlisted):
                 return page
             found += page.participants
+            statuses |= page.statuses
             if page.next_url is None:
-                return Listing(tuple(found))
+                return Listing(tuple(found), statuses)
             url = page.next_url
             if url.raw_user is not None or url.origin() != self._origin:
                 return Unlisted("the next page of the list is at another address")
@@ -192,6 +195,7 @@ class Api:
 
 class _Page(NamedTuple):
     participants: list[Listed]
+    statuses: dict[str, str]
     next_url: URL | None
 
 
@@ -213,7 +217,8 @@ def _judge_page(answer: Answer, channel_sid: str) -> _Page | Unlisted:
         if isinstance(entries, list):
             if {str(entry.get("channel_sid") or channel_sid).lower() for entry in entries} - {channel_sid.lower()}:
                 return Unlisted("the list has a participant of another channel")
-            return _Page([_listed(entry) for entry in entries], _next_page(document["meta"].get("next_page_url")))
+            next_url = _next_page(document["meta"].get("next_page_url"))
+            return _Page([_listed(entry) for entry in entries], _statuses(entries), next_url)
     return Unlisted("the list is not what the API documents")
 
 
@@ -234,6 +239,15 @@ def _listed(entry: dict[str, Any]) -> Listed:
         kind if isinstance(kind, str) else None,
         routing if isinstance(routing, dict) else None,
     )
+
+
+def _statuses(entries: list[dict[str, Any]]) -> dict[str, str]:
+    found = ((entry.get("sid"), entry.get("status")) for entry in entries)
+    return {
+        sid.casefold(): status[:_STATUS_CHARACTERS]
+        for sid, status in found
+        if isinstance(sid, str) and isinstance(status, str) and status
+    }
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:

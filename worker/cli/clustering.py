@@ -1,4 +1,4 @@
-"""`failures`, `retry --cluster` and `waive`: what needs something, in clusters that people name by their ids."""
+"""`failures` and `retry --group`: rows that need attention, in groups that people name by their ids."""
 
 import json
 import textwrap
@@ -7,12 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 from worker.cli.loading import configure
-from worker.cli.telling import person, placed, shown, tell
+from worker.cli.telling import placed, say, shown, tell
+from worker.cli.wiring import credentials_for, open_own_ledger
 from worker.cluster import Cluster
 from worker.config import Config
 from worker.errors import ConfigError
-from worker.ledger import Entry, Waive, Why
-from worker.ledger.opening import open_ledger
+from worker.ledger import FreePruned, Why
+from worker.ledger.opening import exists
+from worker.ledger.retrying import closed_channels, pruned
 from worker.ledger.view import InDoubt, Run, View
 from worker.model import Exit, State
 from worker.place import Place
@@ -22,7 +24,7 @@ _COLUMNS = 80
 _LISTED = 10
 _SENT_AGAIN = (State.REJECTED, State.PARKED, State.FAILED)
 _TO_REPAIR = frozenset({State.REJECTED, State.PARKED})
-_DOUBTFUL = "flex-import reconcile looks for them, flex-import resolve records what you decide"
+DOUBTFUL = "flex-import reconcile looks for them, flex-import resolve records what you decide"
 
 
 # ---- failures -------------------------------------------------------------------------------------------------------
@@ -48,7 +50,7 @@ def show_failures(
         tell("nothing needs anything" if run is None else f"nothing that run {run} did needs anything")
     else:
         about = f"ledger {shown(str(path))}, {_moment(last, run)}"
-        tell(printable("\n".join([*_head(clusters, about), *_table(clusters), *_next_steps(clusters)])))
+        tell(printable("\n".join([*_head(clusters, about), *table(clusters), *_next_steps(clusters)])))
     return Exit.DONE
 
 
@@ -80,22 +82,24 @@ def _head(clusters: Sequence[Cluster], about: str) -> list[str]:
     return [*textwrap.wrap(f"{need} something, in {groups} ({about})", _COLUMNS), ""]
 
 
-def _table(clusters: Sequence[Cluster]) -> list[str]:
+def table(clusters: Sequence[Cluster]) -> list[str]:
+    """Return groups as lines of at most 80 columns: rows, state, why, what to do, the first places."""
     wide = max(len(one.short) for one in clusters)
     count = max(6, *(len(f"{one.rows:,}") for one in clusters))
     lines = [f"{'ID':<{wide}} {'ROWS':>{count}}  {'STATE':<8}  WHY, AND WHAT TO DO"]
     indent = " " * (wide + count + 13)
     for one in clusters:
         start = f"{one.short:<{wide}} {one.rows:>{count},}  {one.state.replace('_', ' '):<8}  "
-        lines += _folded(one.why, start, indent)
+        lines += folded(one.why, start, indent)
         both = f"{one.advice}; {one.where}"
         parts = [both] if len(indent + both) <= _COLUMNS else [one.advice, one.where]
         for part in parts:
-            lines += _folded(part, indent, indent)
+            lines += folded(part, indent, indent)
     return lines
 
 
-def _folded(text: str, start: str, indent: str) -> list[str]:
+def folded(text: str, start: str, indent: str) -> list[str]:
+    """Return a text in lines of at most 80 columns."""
     return textwrap.wrap(
         printable(text),
         _COLUMNS,
@@ -110,8 +114,8 @@ def _next_steps(clusters: Sequence[Cluster]) -> list[str]:
     lines = [""]
     if any(one.state in _TO_REPAIR for one in clusters):
         lines.append("Repair   flex-import export --rejects fix/     original records, reasons beside")
-    if waivable := [one for one in clusters if one.state in _SENT_AGAIN]:
-        lines.append(f'Give up  flex-import waive --cluster {waivable[0].short} --reason "test accounts"')
+    if any(one.state in _SENT_AGAIN for one in clusters):
+        lines.append('Give up  flex-import waive --group ID --reason "…"     asks before it signs off')
     return lines if lines[1:] else []
 
 
@@ -148,72 +152,67 @@ def to_send_again(
     if cluster is None:
         return list(states or _SENT_AGAIN), None
     with View(config.ledger_path) as view:
-        found = _find(view.clusters(), cluster)
+        found = find(view.clusters(), cluster)
     if found.local:
         raise ConfigError(
-            f"--cluster: {found.short}: its {found.rows:,} rows were rejected before they were sent ({found.reason}),\n"
+            f"--group: {found.short}: its {found.rows:,} rows were rejected before they were sent ({found.reason}),\n"
             "  so there is nothing to send again. Repair them:\n"
             "  flex-import export --rejects fix/, and then flex-import run with the repaired files"
         )
     if found.state == State.IN_DOUBT:
         raise ConfigError(
-            f"--cluster: {found.short}: its {found.rows:,} rows may exist, so they are not sent again;\n  {_DOUBTFUL}"
+            f"--group: {found.short}: its {found.rows:,} rows may exist, so they are not sent again;\n  {DOUBTFUL}"
         )
     if states and found.state not in states:
-        raise ConfigError(f"--state: {states[0].value}: the rows of cluster {found.short} are {found.state}")
+        raise ConfigError(f"--state: {states[0].value}: the rows of group {found.short} are {found.state}")
     return [State(found.state)], Why(found.code, found.reason)
 
 
-def _find(clusters: Sequence[Cluster], beginning: str) -> Cluster:
+def prepare_retry(config: Config, states: Sequence[State], why: Why | None) -> list[Why]:
+    """Look at the ledger before a retry; returns the reasons for which rejected rows are sent with the parked ones.
+
+    A channel that is full rejects the row that meets it, and parks those behind it: they belong together. Rows whose
+    records were pruned are freed, to be sent when an input has them, and that is said on stderr.
+    """
+    if not exists(config.ledger_path):
+        return []  # the retry says so
+    entry = FreePruned(states, why)
+    with closing(open_own_ledger(config, credentials_for(config))) as ledger:
+        with ledger.transaction() as connection:
+            count = pruned(connection, entry)
+            wanted = why is None and State.PARKED in states and State.REJECTED not in states
+            also = closed_channels(connection) if wanted else []
+        if count:
+            ledger.start_run("retry")
+            ledger.write([entry])
+            ledger.end_run(Exit.DONE, f"{rows_of(count)} without a record: free to be sent again", "{}")
+            say(
+                f"{rows_of(count)} cannot be sent from the ledger: the records have been pruned. To send them, give\n"
+                "the files that hold them to flex-import run once more"
+            )
+    return also
+
+
+def find(clusters: Sequence[Cluster], beginning: str) -> Cluster:
+    """Return the group whose id begins so. Raises ConfigError when it is not exactly one."""
     if not beginning:
-        raise ConfigError("--cluster: is empty: is a variable not set?")
+        raise ConfigError("--group: is empty: is a variable not set?")
     if not clusters:
-        raise ConfigError(f"--cluster: {beginning}: no group has this id, as nothing needs anything")
+        raise ConfigError(f"--group: {beginning}: no group has this id, as nothing needs anything")
     matching = [one for one in clusters if one.id.startswith(beginning)]
     if len(matching) == 1:
         return matching[0]
     what = "several groups begin so; write more of it" if matching else "no group has this id; there are"
     listed = matching or clusters
-    lines = [f"--cluster: {beginning}: {what}:"]
+    lines = [f"--group: {beginning}: {what}:"]
     for one in listed[:_LISTED]:
-        line = f"{one.short} {one.state.replace('_', ' ')}, {_rows(one.rows)}: {one.why}"
+        line = f"{one.short} {one.state.replace('_', ' ')}, {rows_of(one.rows)}: {one.why}"
         lines.append(textwrap.shorten(line, _COLUMNS - 2, placeholder=" …"))
     if len(listed) > _LISTED:
         lines.append(f"and {len(listed) - _LISTED:,} more: flex-import failures shows all")
     raise ConfigError("\n  ".join(lines))
 
 
-# ---- waive ----------------------------------------------------------------------------------------------------------
-
-
-def waive_clusters(config: Path | None, ledger: Place | None, *, clusters: Sequence[str], reason: str) -> int:
-    """Sign clusters off, all of them or none, with who, when and the reason; returns exit code 0.
-
-    Raises ConfigError for an id that is not one cluster's, or is that of rows in doubt; LedgerRefusedError without a
-    ledger, LedgerHeldError when a run is at work on it.
-    """
-    if not reason.strip():
-        raise ConfigError("--reason: is empty; say why these rows need nothing more")
-    path = configure(config, ledger, {}).ledger_path
-    by = person()
-    with closing(open_ledger(path)) as writer:
-        with View(path) as view:
-            standing = view.clusters()
-        found = list(dict.fromkeys(_find(standing, one) for one in clusters))
-        for one in found:
-            if one.state == State.IN_DOUBT:
-                raise ConfigError(
-                    f"--cluster: {one.short}: its {one.rows:,} rows may exist, so nobody can sign them off;\n"
-                    f"  {_DOUBTFUL}"
-                )
-        writer.start_run("waive")
-        entries: list[Entry] = [Waive(State(one.state), Why(one.code, one.reason), by, reason) for one in found]
-        counts = [answer for answer in writer.write(entries) if isinstance(answer, int)]
-        writer.end_run(Exit.DONE, f"{_rows(sum(counts))} waived by {by}: {reason}", "{}")
-    for one, count in zip(found, counts, strict=True):
-        tell(printable(f"{one.short}  {_rows(count)} waived, {one.state} until now: {one.why}"))
-    return Exit.DONE
-
-
-def _rows(count: int) -> str:
+def rows_of(count: int) -> str:
+    """Return a number of rows in words."""
     return "1 row" if count == 1 else f"{count:,} rows"

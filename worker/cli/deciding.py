@@ -1,7 +1,6 @@
 """`resolve`: a person's decision about rows in doubt, recorded with when and by whom."""
 
 import csv
-import os
 import re
 import time
 from collections import Counter
@@ -11,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.cli.telling import agreed, at_terminal, person, tell
-from worker.cli.wiring import open_own_ledger
+from worker.cli.wiring import credentials_for, open_own_ledger
 from worker.config import Config
-from worker.credentials import read_credentials
 from worker.errors import ConfigError
 from worker.ledger import Decision, Entry, Settle
 from worker.ledger.tables import Tables
@@ -64,7 +62,7 @@ def resolve_rows(
     verdicts = _from_file(file) if file else _from_words(keys, created, not_created=not_created)
     if file and (keys or created or not_created):
         raise ConfigError("--from: the file says which rows and what became of them; give no keys and no other option")
-    with closing(open_own_ledger(config, read_credentials(os.environ))) as ledger:
+    with closing(open_own_ledger(config, credentials_for(config))) as ledger:
         with View(ledger.path) as view:
             found = [_find(view, verdict) for verdict in verdicts]
             _refuse_repeated(found)

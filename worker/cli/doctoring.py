@@ -21,12 +21,12 @@ from worker.cli.importing import api_of
 from worker.cli.loading import configure
 from worker.cli.looping import run_loop
 from worker.cli.telling import masked, shown, tell
-from worker.cli.wiring import binding_of
+from worker.cli.wiring import binding_of, credentials_for
 from worker.config import Config
-from worker.credentials import Credentials, read_credentials
+from worker.credentials import Credentials
 from worker.descriptor import allow
 from worker.errors import ConfigError, LedgerError, LedgerRefusedError
-from worker.ledger.binding import compare
+from worker.ledger.binding import TARGET_FIELDS, compare
 from worker.ledger.lock import refuse_network
 from worker.ledger.opening import exists, holders_of
 from worker.ledger.view import View
@@ -74,7 +74,7 @@ def examine(config_file: Path | None, ledger: Place | None, base_url: str | None
     config = configure(config_file, ledger, {"api": {"base_url": base_url}})
     file = shown(str(config.path)) if config.path else "none: the defaults, and FLEX_IMPORT__ variables"
     here = [Check(Grade.OK, "config", f"{file}; flex-import config show has every value")]
-    credentials, found = _credentials()
+    credentials, found = _credentials(config)
     files = _files(config)
     here += [found, *_ledger(config, credentials), *_disk(config.ledger_path), files, _hours(config)]
     there: list[Check] = []
@@ -107,9 +107,9 @@ def _lines(check: Check) -> list[str]:
 # ---- here -----------------------------------------------------------------------------------------------------------
 
 
-def _credentials() -> tuple[Credentials | None, Check]:
+def _credentials(config: Config) -> tuple[Credentials | None, Check]:
     try:
-        found = read_credentials(os.environ)
+        found = credentials_for(config)
     except ConfigError as exc:
         return None, Check(Grade.FAIL, "credentials", str(exc))
     kind = "an API key" if found.user.startswith("SK") else "the account's token"
@@ -129,7 +129,7 @@ def _ledger(config: Config, credentials: Credentials | None) -> Iterator[Check]:
             created, known = view.counts().get("created", 0), view.binding()
         if credentials is not None:
             wanted = binding_of(config, credentials, ()).fields()
-            wanted = {field: wanted[field] for field in ("target", "account") if field in wanted}
+            wanted = {field: wanted[field] for field in TARGET_FIELDS if field in wanted}
             compare(known, wanted, created, accept_target=False, accept_new_keys=True)
         holder = ", ".join(holders_of(path))
     except LedgerRefusedError as exc:

@@ -1,7 +1,6 @@
 """`enqueue`: files are checked, mapped and compared here, and queued for the workers of a fleet."""
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -13,9 +12,16 @@ from worker.cli.looping import run_loop
 from worker.cli.repairing import find_rows
 from worker.cli.telling import say, shown, tell
 from worker.cli.together import open_fleet, server_in
-from worker.cli.wiring import LedgerChoice, binding_of, bound, open_lookups, provide_ledger, spare_collector
+from worker.cli.wiring import (
+    LedgerChoice,
+    binding_of,
+    bound,
+    credentials_for,
+    open_lookups,
+    provide_ledger,
+    spare_collector,
+)
 from worker.config import Config
-from worker.credentials import read_credentials
 from worker.intake import Intake
 from worker.ledger import SourceFile
 from worker.ledger.fleet import FleetLedger
@@ -76,7 +82,7 @@ def enqueue_files(
         inputs = assign(find_rows(files, quiet=quiet or json_wanted), config.settings, lookups.tables, profile)
         lookups.load(asked(inputs))
         spare_collector()
-        binding = binding_of(config, read_credentials(os.environ), inputs)
+        binding = binding_of(config, credentials_for(config), inputs)
         provide_ledger(config, choice)
         ledger = bound(open_fleet(server), binding, choice)
         try:

@@ -1,7 +1,6 @@
 """`run`, `retry` and `reconcile`: from words to a job, and from its account to an exit code."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,9 +15,9 @@ from worker.cli.repairing import find_rows
 from worker.cli.running import Job, run_job
 from worker.cli.telling import tell
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import LedgerChoice, open_lookups, spare_collector
+from worker.cli.wiring import LedgerChoice, credentials_for, open_lookups, spare_collector
 from worker.config import Config, is_loopback
-from worker.credentials import Credentials, read_credentials
+from worker.credentials import Credentials
 from worker.descriptor import allow
 from worker.errors import WorkerError
 from worker.ledger import Why
@@ -48,7 +47,7 @@ def run_files(
     Raises WorkerError for what stops it before anything is sent.
     """
     settings = config.settings
-    credentials = read_credentials(os.environ)
+    credentials = credentials_for(config)
     with open_lookups(config) as lookups:
         inputs = assign(find_rows(files, quiet=quiet or json_wanted), settings, lookups.tables, profile)
         lookups.load(asked(inputs))
@@ -75,18 +74,20 @@ def work_on_ledger(
     window: Window,
     *,
     why: Why | None = None,
+    also: Sequence[Why] = (),
     quiet: bool,
     json_wanted: bool,
 ) -> int:
     """Resolve the rows in doubt of a ledger, and send those in some states again; returns the exit code.
 
-    states: none means that nothing is sent. why: only rows of this cluster are. Raises WorkerError for what stops it
+    states: none means that nothing is sent. why: only rows of this cluster are. also: rejected rows with
+    these reasons are, too. Raises WorkerError for what stops it
     before that.
     """
     job = Job(
         command,
         config,
-        read_credentials(os.environ),
+        credentials_for(config),
         None,
         (),
         None,
@@ -96,6 +97,7 @@ def work_on_ledger(
         quiet=quiet,
         json_wanted=json_wanted,
         why=why,
+        also=also,
     )
     return _carry_out(job)
 

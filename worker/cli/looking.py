@@ -14,9 +14,9 @@ from worker.cli.loading import configure
 from worker.cli.telling import placed, shown, tell
 from worker.cluster import Cluster
 from worker.config import Settings
-from worker.ledger import Sample
 from worker.ledger.opening import holders_of
 from worker.ledger.view import Run, View
+from worker.model import Sample
 from worker.place import Place, Server
 from worker.report import duration, group_lines, printable
 from worker.state import Exit, State
@@ -24,7 +24,7 @@ from worker.state import Exit, State
 if TYPE_CHECKING:
     from worker.ledger.crew import Fleet
 
-_BAD = ("rejected", "parked", "failed", "errored")
+_BAD = ("rejected", "parked", "failed", "errored", "missing")
 _HEAD = ("RUN", "COMMAND", "STARTED", "ENDED", "REQUESTS", "CREATED", "BAD", "DOUBT", "RATE", "EXIT")
 _SILENT_SECONDS = 5
 _LEFT = 4
@@ -123,8 +123,7 @@ def _as_text(standing: _Standing, groups: Sequence[Cluster], settings: Settings)
     lines = [f"ledger {shown(str(standing.path))}"]
     for state in State:
         if counts.get(state):
-            in_flight = "in flight" if standing.at_work else "in doubt, as no run is under way"
-            note = f"   {in_flight}" if state is State.STARTED else ""
+            note = "   in flight" if state is State.STARTED else ""
             lines.append(f"  {state.value.replace('_', ' '):<12}{counts[state]:>11,}{note}")
     if not counts:
         lines.append("  no rows yet")
@@ -204,7 +203,7 @@ def _cells(run: Run, zone: tzinfo | None, now: datetime) -> tuple[str, ...]:
     if "requests" not in summary:  # a decision, which sends nothing
         return (str(run.number), run.command, began, end, *[""] * 5, str(run.exit_code))
     bad = sum(int(summary.get(name, 0)) for name in _BAD)
-    made = f"-{summary['closed']:,}" if run.command == "undo" else f"{summary['created']:,}"
+    made = f"-{summary['closed']:,}" if run.command == "undo" else f"{summary.get('created', 0):,}"
     seconds = float(summary["elapsed_seconds"])
     rate = f"{summary['requests'] / seconds:,.1f}" if seconds >= 1 else ""
     counts = (f"{summary['requests']:,}", made, f"{bad:,}", f"{summary.get('in_doubt', 0):,}", rate)

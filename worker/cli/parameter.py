@@ -47,8 +47,11 @@ Concurrency = Annotated[int | None, Parameter(help="Requests in flight at most."
 BaseUrl = Annotated[str | None, Parameter(help="Another address of the API: an emulator's, a proxy's.")]
 
 OfRun = Annotated[int | None, Parameter(help="Only what this run brought to its state.")]
-ClusterId = Annotated[str | None, Parameter(help="Only rows of this group: its id as failures shows it.")]
-ClusterIds = Annotated[list[str], Parameter(negative="", help="A group: its id as failures shows it; may be repeated.")]
+_GROUP = ("--group", "--cluster")
+GroupId = Annotated[str | None, Parameter(name=_GROUP, help="Only rows of this group: its id as failures shows it.")]
+GroupIds = Annotated[
+    list[str], Parameter(name=_GROUP, negative="", help="A group: its id as failures shows it; may be repeated.")
+]
 WaiverReason = Annotated[str, Parameter(help="Why these rows need nothing more.")]
 
 

@@ -122,7 +122,10 @@ async def _sample(inputs: Sequence[Ruled], wanted: int, folder: Path) -> tuple[i
     for source, rules in inputs:
         with Reader(source, rules.source) as reader:
             place = str((source.path or Path()).absolute())
-            described = SourceFile(place, reader.format, reader.encoding, reader.delimiter, reader.header)
+            mark = reader.byte_order_mark.hex()
+            described = SourceFile(
+                place, reader.format, reader.encoding, reader.delimiter, reader.header, byte_order_mark=mark
+            )
             # under its whole path, by which a profile may know it
             inside = folder / Path(*Path(place).parent.parts[1:])
             written = write_rejects(inside, _every(reader, step), lambda _, one=described: one)  # type: ignore[misc]
@@ -224,7 +227,7 @@ async def _kill_in_the_middle(
     if process.returncode != -signal.SIGKILL:
         return emulator.stats.created, None
     with View(ledger) as view:
-        return emulator.stats.created, view.counts().get("started", 0)
+        return emulator.stats.created, sum(one.rows for one in view.clusters() if one.code == "crash")
 
 
 async def _finish(command: Sequence[str]) -> int:

@@ -22,7 +22,7 @@ from worker.page import Content, Decision, Doubt, Group, RunLine, Sample, render
 from worker.place import Place
 
 _LISTED = 50
-_BAD = ("rejected", "parked", "failed", "errored")
+_BAD = ("rejected", "parked", "failed", "errored", "missing")
 
 
 def write_report(config_file: Path | None, ledger: Place | None, output: str) -> int:
@@ -44,7 +44,8 @@ def write_report(config_file: Path | None, ledger: Place | None, output: str) ->
 def _gather(config: Config, view: View) -> Content:
     runs = list(view.runs())
     accounts = {run.number: json.loads(run.summary) if run.summary else {} for run in runs}
-    last = next((accounts[run.number] for run in reversed(runs) if "read" in accounts[run.number]), None)
+    balances = (accounts[run.number] for run in reversed(runs))
+    last = next((one for one in balances if "identity_holds" in one), None)  # an enqueue has read rows, and sent none
     bound = view.binding()
     doubts = view.in_doubt()
     decided, decisions = view.decisions(_LISTED)

@@ -27,7 +27,7 @@ from worker.errors import LedgerError
 from worker.intake import Intake
 from worker.journal import Journal
 from worker.lease import Lease
-from worker.ledger import Sample, SourceFile, Why
+from worker.ledger import SourceFile, Why
 from worker.ledger.pruning import forget_records
 from worker.ledger.steering import Order, Orders
 from worker.ledger.survey import Survey
@@ -35,7 +35,7 @@ from worker.ledger.tables import Tables
 from worker.ledger.view import View
 from worker.logs import LogObserver
 from worker.metrics import Metrics, Reading
-from worker.model import Cause, Change, Exit, State, Tally
+from worker.model import Cause, Change, Exit, Sample, State, Tally
 from worker.pipeline import Pipeline, handed_on
 from worker.place import Server
 from worker.reconcile import Reconciler
@@ -55,7 +55,7 @@ _BEAT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What was ordered on the command line, checked. earlier, why, resend: as in `Pipeline`."""
+    """What was ordered on the command line, checked. earlier, why, also, resend: as in `Pipeline`."""
 
     command: str
     config: Config
@@ -69,6 +69,7 @@ class Job:
     quiet: bool
     json_wanted: bool
     why: Why | None = None
+    also: Sequence[Why] = ()
 
     @property
     def silent(self) -> bool:
@@ -174,7 +175,7 @@ class Running:
 
     async def _pump(self, intake: Intake) -> None:
         reconciler = self._reconciler()
-        with Survey(self._ledger.path, intake.names, hand_on=handed_on(reconciler)) as survey:
+        with Survey(self._ledger.path, intake.names, hand_on=handed_on(reconciler), run=self._number) as survey:
             try:
                 with closing(Orders(self._ledger.path, self._number)) as self._orders:
                     async with Journal(self._ledger) as journal, self._api:
@@ -200,6 +201,7 @@ class Running:
             thresholds=self._thresholds,
             earlier=self._job.earlier,
             why=self._job.why,
+            also=self._job.also,
             resend=self._job.resend,
         )
 

@@ -1,7 +1,6 @@
 """`undo`: closes the participants that a run created, as fast as the limits allow; again finishes what is left."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -22,9 +21,9 @@ from worker.cli.parameter import Window
 from worker.cli.progressing import Line
 from worker.cli.telling import agreed, at_terminal, masked, say, shown, tell
 from worker.cli.windowing import hours_of
-from worker.cli.wiring import open_own_ledger
+from worker.cli.wiring import credentials_for, open_own_ledger
 from worker.config import Config
-from worker.credentials import Credentials, read_credentials
+from worker.credentials import Credentials
 from worker.errors import ConfigError, LedgerError
 from worker.journal import Journal
 from worker.ledger import Free
@@ -72,7 +71,7 @@ def undo_runs(config: Config, window: Window, wish: Wish) -> int:
 
     Raises ConfigError when nobody can be asked or the answer is no, LedgerRefusedError without a ledger.
     """
-    credentials = read_credentials(os.environ)
+    credentials = credentials_for(config)
     hours = hours_of(config.settings.limits, window)
     api = api_of(config, credentials)
     with closing(open_own_ledger(config, credentials)) as ledger, logged(config, quiet=wish.quiet):
@@ -96,8 +95,8 @@ def free_closed_rows(config: Config, cluster: str | None) -> int:
     A created row's record is not kept, so there is nothing to send it from. Raises ConfigError when a cluster is named.
     """
     if cluster is not None:
-        raise ConfigError("--cluster: closed rows are in no group; leave it out")
-    with closing(open_own_ledger(config, read_credentials(os.environ))) as ledger:
+        raise ConfigError("--group: closed rows are in no group; leave it out")
+    with closing(open_own_ledger(config, credentials_for(config))) as ledger:
         ledger.start_run("retry")
         [count] = ledger.write([Free()])
         ledger.end_run(Exit.DONE, f"{count} closed rows are free to be sent again", "{}")

@@ -1,6 +1,7 @@
 """What several commands need before they begin: lookups, the ledger for this import, its refusals."""
 
 import gc
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,7 +10,7 @@ from yarl import URL
 
 from worker.cli.telling import agreed, at_terminal, shown
 from worker.config import Config, is_loopback
-from worker.credentials import Credentials
+from worker.credentials import Credentials, read_credentials, refuse_malformed
 from worker.errors import LedgerRefusedError
 from worker.intake import stored_path
 from worker.ledger.binding import Binding, Keys, target_of
@@ -30,6 +31,17 @@ def spare_collector() -> None:
     """Let the garbage collector pass over what was imported, and look at batches rarely: records make no cycles."""
     gc.freeze()
     gc.set_threshold(_COLLECTED, 20, 20)
+
+
+def credentials_for(config: Config) -> Credentials:
+    """Return the credentials that the environment has for this service.
+
+    Raises ConfigError when they are missing, or malformed. On loopback they may be anything, as an emulator's are.
+    """
+    found = read_credentials(os.environ)
+    if not is_loopback(URL(config.settings.api.url).host or ""):
+        refuse_malformed(found)
+    return found
 
 
 def open_lookups(config: Config) -> Lookups:

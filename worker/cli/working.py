@@ -1,7 +1,6 @@
 """`worker`: one of those who send what was queued. It ends when it is told to, and outlives its database."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -18,9 +17,8 @@ from worker.cli.measuring import measured
 from worker.cli.running import Job, Running, leaves
 from worker.cli.telling import say, tell
 from worker.cli.together import open_fleet, server_in
-from worker.cli.wiring import binding_of, bound, spare_collector
+from worker.cli.wiring import binding_of, bound, credentials_for, spare_collector
 from worker.config import Config
-from worker.credentials import read_credentials
 from worker.errors import LedgerError, LedgerHeldError
 from worker.fleet import BEAT_SECONDS, SILENT_SECONDS, Crew, Parts, SharedPace, Slots
 from worker.journal import Journal
@@ -46,7 +44,7 @@ _MOST_CHUNKS = 32
 def attend(config: Config, hours: Hours, *, quiet: bool, json_wanted: bool) -> int:
     """Send what is queued until told to stop; returns the exit code. Raises WorkerError for what stops it before."""
     server_in(config)
-    credentials = read_credentials(os.environ)
+    credentials = credentials_for(config)
     job = Job(
         "worker",
         config,

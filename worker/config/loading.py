@@ -10,11 +10,9 @@ from typing import Any, NamedTuple, get_args, get_origin
 from pydantic import ValidationError
 
 from worker.config.section import Settings
-from worker.config.variable import ENV_PREFIX, VariableError, read_variables
+from worker.config.variable import CONFIG_VARIABLE, ENV_PREFIX, VariableError, read_variables, stray_variables
 from worker.errors import ConfigError
 from worker.place import Place, server_of
-
-CONFIG_VARIABLE = "FLEX_IMPORT_CONFIG"
 
 _FILE_ONLY = frozenset({"lookup", "profile"})
 """Sections of sections whose names are the user's own: a variable's name has no case."""
@@ -48,7 +46,7 @@ def load(path: Path | None, flags: Mapping[str, Mapping[str, Any]], environ: Map
     """
     path = _find(path, environ)
     from_file = _read_toml(path) if path else {}
-    problems = list(_unknown_variables(environ))
+    problems = [*stray_variables(environ), *_unknown_variables(environ)]
     prefixes = {section: f"{ENV_PREFIX}{section}".upper() for section in _FILE_ONLY}
     meddled = {section for section in prefixes for name in environ if name.upper().startswith(prefixes[section])}
     try:

@@ -11,13 +11,14 @@ from hashlib import blake2b
 from math import inf
 from typing import NamedTuple, Protocol
 
-from worker.model import InDoubt, Row, Settlement, State
+from worker.model import InDoubt, Row, Sample, Settlement, State, comparable
 
 
 class SourceFile(NamedTuple):
     """An input as it is read: with header and dialect, so that its records can be written back as they were.
 
-    profile: whose rules it is read by; "" for those of none.
+    profile: whose rules it is read by; "" for those of none. byte_order_mark: that it begins with, in hexadecimal, ""
+    without one; None when it is not known.
     """
 
     path: str
@@ -26,6 +27,12 @@ class SourceFile(NamedTuple):
     delimiter: str
     header: str
     profile: str = ""
+    byte_order_mark: str | None = None
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells it from every other input; the rest is how it was read the last time."""
+        return (self.path, self.format, self.encoding, self.delimiter, self.header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,57 @@ class Waive:
 
 
 @dataclass(frozen=True, slots=True)
+class Unwaive:
+    """A person takes the waivers of a group back: its rows are what they were before, its records are read anew.
+
+    state: of the rows before they were waived. by: the person. `write` answers with the number of rows and records.
+    """
+
+    state: State
+    why: Why
+    by: str
+
+
+class Verified(Enum):
+    """What a list says about the participant of a created row.
+
+    DEPARTED: it is listed, with a status that says that it has left. ABSENT: it is not in the first list; the second
+    one decides. NOT_LISTABLE: its channel cannot be listed.
+    """
+
+    CONFIRMED = "confirmed"
+    DEPARTED = "departed"
+    ABSENT = "absent"
+    MISSING = "missing"
+    NOT_LISTABLE = "not_listable"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `verify` found out about a created row. number: the row's. detail: the listed status, or a reason."""
+
+    number: int
+    result: Verified
+    detail: str | None = None
+
+
+class Member(NamedTuple):
+    """A created row, whose participant should be in its channel. place: its input and line."""
+
+    number: int
+    key: str
+    sid: str
+    place: str
+    interaction_sid: str
+    channel_sid: str
+
+    @property
+    def channel(self) -> str:
+        """Its channel in the form in which channels are compared."""
+        return comparable(self.channel_sid)
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """What became of a row. number: as `write` answered its intent.
 
@@ -156,26 +214,6 @@ class Repair:
     key: str
 
 
-class Sample(NamedTuple):
-    """How the run is doing. Counters since its beginning; rate: its limit in requests a second, None without one.
-
-    slots: requests at once, at most. p50, p90, p99: how long the answers since the sample before took, in milliseconds;
-    None when there were none.
-    """
-
-    settled: int
-    created: int
-    requests: int
-    retries: int
-    throttled: int
-    in_flight: int
-    rate: float | None
-    slots: int
-    p50: float | None = None
-    p90: float | None = None
-    p99: float | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Thin:
     """Every second sample of the run is dropped."""
@@ -194,6 +232,14 @@ class Free:
     """Closed rows may be sent again once an input has them. `write` answers with how many there were."""
 
 
+@dataclass(frozen=True, slots=True)
+class FreePruned:
+    """The same of rows in these states, and of this cluster if one is named, whose records have been pruned."""
+
+    states: Sequence[State]
+    why: "Why | None" = None
+
+
 class Fence(NamedTuple):
     """Who may write for a chunk: the holder of this job, as long as it was taken this often."""
 
@@ -209,22 +255,8 @@ class Fenced:
     fence: Fence
 
 
-Entry = (
-    Intent
-    | Settle
-    | Finding
-    | Repair
-    | Baseline
-    | Reopen
-    | Look
-    | Decision
-    | Waive
-    | Sample
-    | Thin
-    | Close
-    | Free
-    | Fenced
-)
+Rare = Look | Decision | Waive | Unwaive | Verification | Sample | Thin | Close | Free | FreePruned
+Entry = Intent | Settle | Finding | Repair | Baseline | Reopen | Rare | Fenced
 
 
 class Asked(Enum):
@@ -256,13 +288,17 @@ class Surroundings(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the ledger holds for a key. source: the input's number in the ledger; line: where the row stood in it."""
+    """What the ledger holds for a key. source: the input's number in the ledger; line: where the row stood in it.
+
+    of_this_run: this run brought it to its state, before the input had it.
+    """
 
     key: str
     fingerprint: bytes
     state: State
     source: int
     line: int
+    of_this_run: bool = False
 
 
 class Standing(Enum):
@@ -349,8 +385,8 @@ class Ledger(Shelf, Protocol):
         """Make a group durable in one commit: all of it or nothing.
 
         Returns, in the group's order, for an intent its number, the `Known` that forbids it, or what has to come first;
-        for an outcome SID_KNOWN if it was recorded as in doubt; for a waiver or `Free` the number of its rows; None for
-        the others.
+        for an outcome SID_KNOWN if it was recorded as in doubt; for `Waive`, `Unwaive`, `Free` the number of its rows;
+        None for the others.
         """
         ...
 

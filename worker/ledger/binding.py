@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from worker.errors import LedgerRefusedError
 
+THIS_MACHINE = "this machine"
 TARGET_FIELDS = ("target", "account")
 KEY_FIELDS = ("key_template", "mapping", "canonical_version")
 """The first one that changed is the one that is told."""
@@ -59,7 +60,7 @@ def _of(field: str, profile: str) -> str:
 def target_of(host: str, port: int | None, *, loopback: bool) -> str:
     """Return the name under which a host is remembered: edges and the default region of Twilio's are one [docs]."""
     if loopback:
-        return "this machine"
+        return THIS_MACHINE
     host = host.lower()
     parts = host.split(".")
     if host.endswith(".twilio.com") and parts[0] == "flex-api":
@@ -88,6 +89,8 @@ def compare(
         changed.discard("account")
     if changed & set(TARGET_FIELDS) and not accept_target:
         raise LedgerRefusedError(_other_target(known, wanted, done))
+    if _hides_account(known, wanted) and not accept_target:
+        raise LedgerRefusedError(_no_account(known))
     keys = sorted(field for field in changed if field.partition(":")[0] in KEY_FIELDS)
     if keys and (done or kept) and not accept_new_keys:
         rows = f"{done:,} created rows\n  would get new keys and be created again."
@@ -97,6 +100,24 @@ def compare(
     if "target" in changed and "account" not in wanted:
         wanted = {**wanted, "account": ""}  # the other target's account is not known: the next one that is counts
     return {field: value for field, value in wanted.items() if known.get(field) != value}
+
+
+def _hides_account(known: dict[str, str], wanted: dict[str, str]) -> bool:
+    """Tell whether it cannot be known if this is the ledger's account. An API key alone does not say whose it is."""
+    elsewhere = wanted.get("target") != THIS_MACHINE
+    return (
+        elsewhere
+        and bool(known.get("account"))
+        and "account" not in wanted
+        and known.get("target") == wanted.get("target")
+    )
+
+
+def _no_account(known: dict[str, str]) -> str:
+    return (
+        f"this ledger belongs to {known['target']}, account {known['account']}; an API key alone does not say which\n"
+        "  account it is of. Set TWILIO_ACCOUNT_SID to the account of this API key."
+    )
 
 
 def _other_target(known: dict[str, str], wanted: dict[str, str], done: int) -> str:

@@ -60,7 +60,7 @@ class Fates:
 
     def number_of(self, source: SourceFile) -> int:
         """Return the number of an input in the ledger; 0 for one that it has never read."""
-        found = self._connection.execute(SOURCE, source[:-1]).fetchone()
+        found = self._connection.execute(SOURCE, source.identity).fetchone()
         return int(found[0]) if found else 0
 
     def of(self, items: Sequence[Draft | Misfit]) -> list[Fate]:

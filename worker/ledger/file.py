@@ -12,6 +12,7 @@ from pathlib import Path
 from worker.errors import LedgerError, LedgerRefusedError
 from worker.ledger.connection import SqliteConnection
 from worker.ledger.lock import Identity, Lock, refuse_network
+from worker.ledger.logmark import LogMark
 from worker.ledger.schema import MIGRATIONS, check, prepare
 from worker.ledger.sqlite import SqliteLedger
 
@@ -34,17 +35,26 @@ def open_ledger(path: Path) -> SqliteLedger:
     try:
         _remove_leftovers(path.resolve())
         Identity(path)  # refuses before anything is written
-        connection = _connect(path)
+        mark = LogMark(path)
         try:
-            _require_tables(connection, path)
-            prepare(connection, path)
-            _configure(connection, path, _PATIENCE_MILLISECONDS)
-            return SqliteLedger(connection, path, lock)
+            return _opened(path, lock, mark)
         except BaseException:
-            connection.close()
+            mark.close()
             raise
     except BaseException:
         lock.release()
+        raise
+
+
+def _opened(path: Path, lock: Lock, mark: LogMark) -> SqliteLedger:
+    connection = _connect(path)
+    try:
+        _require_tables(connection, path)
+        prepare(connection, path)
+        _configure(connection, path, _PATIENCE_MILLISECONDS)
+        return SqliteLedger(connection, path, lock, mark)
+    except BaseException:
+        connection.close()
         raise
 
 
@@ -104,6 +114,7 @@ def open_beside(path: Path) -> SqliteConnection:
     try:
         connection.isolation_level = None
         _configure(connection, path, _PATIENCE_BESIDE_MILLISECONDS)
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # that is for the run, whose mark goes with it (`logmark`)
     except BaseException:
         connection.close()
         raise

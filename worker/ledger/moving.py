@@ -10,7 +10,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     # what refers to another table comes after it
     "binding": ("field", "value"),
     "runs": (*("id", "command", "version", "host", "pid", "started_at", "ended_at", "exit_code", "reason", "summary"),),
-    "sources": ("id", "path", "format", "encoding", "delimiter", "header", "profile"),
+    "sources": ("id", "path", "format", "encoding", "delimiter", "header", "profile", "byte_order_mark"),
     "channels": ("id", "channel_sid", "interaction_sid"),
     "rows": (
         *("id", "key", "fingerprint", "state", "run_id", "source_id", "line", "channel_id", "type", "sid", "code"),
@@ -24,13 +24,14 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "baselines": ("channel_id", "run_id", "taken_at", "sids"),
     "looks": ("row_id", "looked_at", "reason", "candidates"),
-    "decisions": ("id", "row_id", "run_id", "decided_at", "decided_by", "decision", "sid", "reason"),
-    "waivers": ("digest", "run_id", "waived_at", "waived_by", "reason"),
+    "decisions": ("id", "row_id", "run_id", "decided_at", "decided_by", "decision", "sid", "reason", "state", "what"),
+    "waivers": ("digest", "run_id", "waived_at", "waived_by", "reason", "code", "cause"),
     "orders": ("id", "run_id", "given_at", "given_by", "command", "rate"),
     "samples": (
         *("run_id", "at", "settled", "created", "requests", "retries", "throttled", "in_flight", "rate", "slots"),
         *("p50", "p90", "p99"),
     ),
+    "verifications": ("row_id", "run_id", "checked_at", "result", "detail"),
     "closures": ("id", "row_id", "run_id", "closed_at", "sid"),
     "repairs": ("ref", "key"),
 }

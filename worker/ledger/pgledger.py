@@ -47,7 +47,7 @@ WITH given AS (
 SELECT key, id FROM taken
 """
 _REFUSALS = f"""
-SELECT key, fingerprint, state, source_id, line FROM rows
+SELECT key, fingerprint, state, source_id, line, run_id FROM rows
 WHERE key = ANY(%(keys)s::text[]) AND (state IN {BARRIERS} OR run_id = %(run)s)
 """
 _WITH_BASELINE = """
@@ -185,10 +185,12 @@ class PostgresLedger(Tables):
         refused = {key for key in keys if key not in taken}
         known: dict[str, Known] = {}
         if refused:
-            for key, fingerprint, state, source, line in self._connection.batch(
+            for key, fingerprint, state, source, line, run in self._connection.batch(
                 _REFUSALS, {"keys": list(refused), "run": self._run}
             ):
-                known[key] = Known(key, fingerprint, State(state), source, line)
+                # a worker reads no input: what it did before, it did for another reason
+                ours = run == self._run and not self._again
+                known[key] = Known(key, fingerprint, State(state), source, line, ours)
         tried = {intent.row.key for intent in ready}
         for key, place in keys.items():
             answer: int | Known | Asked | None = taken.get(key) or known.get(key)

@@ -224,7 +224,7 @@ MIGRATIONS: tuple[str, ...] = (
     -- key names the ref of what it repairs; key: of the row that it became
     ALTER TABLE findings ADD COLUMN ref TEXT COLLATE "C";
     UPDATE findings SET ref = key WHERE kind = 'rejected' AND code <> 'key_conflict';
-    CREATE INDEX findings_ref ON findings (ref) WHERE superseded_by IS NULL AND kind = 'rejected';
+    CREATE INDEX findings_ref ON findings (ref) WHERE kind = 'rejected';
     CREATE TABLE repairs (
         ref TEXT COLLATE "C" PRIMARY KEY,
         key TEXT COLLATE "C" NOT NULL
@@ -239,6 +239,32 @@ MIGRATIONS: tuple[str, ...] = (
     DELETE FROM channels WHERE id IN (SELECT id FROM doubled);
     ALTER TABLE channels DROP CONSTRAINT channels_channel_sid_interaction_sid_key;
     CREATE UNIQUE INDEX channels_sids ON channels (lower(channel_sid), lower(interaction_sid));
+    """,
+    """
+    -- the byte-order mark that the input begins with, in hexadecimal; empty: none; NULL: read before this was recorded
+    ALTER TABLE sources ADD COLUMN byte_order_mark TEXT;
+
+    -- as in SQLite: what `verify` found, waivers that can be taken back
+    CREATE TABLE verifications (
+        row_id BIGINT PRIMARY KEY REFERENCES rows (id),
+        run_id BIGINT NOT NULL REFERENCES runs (id),
+        checked_at BIGINT NOT NULL,
+        result TEXT NOT NULL CHECK (result IN ('confirmed', 'departed', 'absent', 'missing', 'not_listable')),
+        detail TEXT
+    );
+    ALTER TABLE decisions DROP CONSTRAINT decisions_decision_check;
+    ALTER TABLE decisions
+        ADD CONSTRAINT decisions_decision_check
+            CHECK (decision IN ('created', 'not_created', 'waived', 'unwaived')),
+        ALTER COLUMN row_id DROP NOT NULL,
+        ADD COLUMN state TEXT CHECK (state IN ('rejected', 'parked', 'failed')),
+        ADD COLUMN what TEXT,
+        ADD CHECK ((row_id IS NULL) = (what IS NOT NULL));
+    INSERT INTO decisions (run_id, decided_at, decided_by, decision, reason, what)
+    SELECT run_id, waived_at, waived_by, 'waived', reason, count(*) || ' records' FROM waivers
+    GROUP BY run_id, waived_at, waived_by, reason;
+    CREATE INDEX decisions_row ON decisions (row_id);
+    ALTER TABLE waivers ADD COLUMN code TEXT, ADD COLUMN cause TEXT;
     """,
 )
 

@@ -17,6 +17,9 @@ _MISFITS = """
 UPDATE findings SET record = NULL, detail = NULL
 WHERE (record IS NOT NULL OR detail IS NOT NULL) AND run_id IN (SELECT id FROM runs WHERE started_at < ?)
 """
+_CHANGED = "UPDATE findings SET record = NULL WHERE kind = 'changed' AND record IS NOT NULL"
+"""Nobody needs what a changed record says; earlier versions kept it."""
+
 _FINDINGS = """
 DELETE FROM findings WHERE (superseded_by IS NOT NULL OR kind <> 'rejected')
     AND run_id IN (SELECT id FROM runs WHERE started_at < ?)
@@ -39,7 +42,8 @@ class Pruned(NamedTuple):
 
 def forget_records(connection: Connection, before: int) -> int:
     """Drop records settled before this time (milliseconds since 1970), in the transaction under way."""
-    return connection.execute(_RECORDS, (before,)).rowcount + connection.execute(_MISFITS, (before,)).rowcount
+    misfits = connection.execute(_CHANGED).rowcount + connection.execute(_MISFITS, (before,)).rowcount
+    return connection.execute(_RECORDS, (before,)).rowcount + misfits
 
 
 def prunable(connection: Connection, before: int) -> Pruned:

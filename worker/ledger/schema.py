@@ -14,6 +14,9 @@ from worker.errors import LedgerError, LedgerRefusedError
 APPLICATION_ID = 0x464C5849
 """`FLXI` in the file's header: how a ledger is told from any other SQLite file."""
 
+INCOMPLETE_ID = 0x464C584A
+"""`FLXJ`: the same, of a file that is incomplete without its log (`logmark`)."""
+
 MIGRATIONS: tuple[str, ...] = (
     """
     -- what this ledger belongs to: target, account, key template, canonical form, mapping
@@ -234,7 +237,7 @@ MIGRATIONS: tuple[str, ...] = (
     -- key names the ref of what it repairs; key: of the row that it became
     ALTER TABLE findings ADD COLUMN ref TEXT;
     UPDATE findings SET ref = key WHERE kind = 'rejected' AND code <> 'key_conflict';
-    CREATE INDEX findings_ref ON findings (ref) WHERE superseded_by IS NULL AND kind = 'rejected';
+    CREATE INDEX findings_ref ON findings (ref) WHERE kind = 'rejected';
     CREATE TABLE repairs (
         ref TEXT PRIMARY KEY,
         key TEXT NOT NULL
@@ -258,6 +261,50 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE channels_once RENAME TO channels;
     CREATE UNIQUE INDEX channels_sids ON channels (lower(channel_sid), lower(interaction_sid));
     DROP TABLE doubled;
+    """,
+    """
+    -- the byte-order mark that the input begins with, in hexadecimal; empty: none; NULL: read before this was recorded
+    ALTER TABLE sources ADD COLUMN byte_order_mark TEXT;
+
+    -- whether the participant of a created row is in its channel, as `verify` found it the last time; `absent`: not in
+    -- the first of two lists; detail: the status that is listed, or why the channel could not be
+    CREATE TABLE verifications (
+        row_id INTEGER PRIMARY KEY REFERENCES rows (id),
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        checked_at INTEGER NOT NULL,
+        result TEXT NOT NULL CHECK (result IN ('confirmed', 'departed', 'absent', 'missing', 'not_listable')),
+        detail TEXT
+    );
+
+    -- a waiver can be taken back; state: what the row was before it, NULL in waivers of older versions. Of records that
+    -- are not rows there is one line a group, and what: how many, and why they were rejected
+    ALTER TABLE decisions RENAME TO decisions_before;
+    CREATE TABLE decisions (
+        id INTEGER PRIMARY KEY,
+        row_id INTEGER REFERENCES rows (id),
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        decided_at INTEGER NOT NULL,
+        decided_by TEXT NOT NULL,
+        decision TEXT NOT NULL CHECK (decision IN ('created', 'not_created', 'waived', 'unwaived')),
+        sid TEXT,
+        reason TEXT,
+        state TEXT CHECK (state IN ('rejected', 'parked', 'failed')),
+        what TEXT,
+        CHECK ((row_id IS NULL) = (what IS NOT NULL)),
+        CHECK ((decision = 'created') = (sid IS NOT NULL)),
+        CHECK ((decision = 'waived') = (reason IS NOT NULL))
+    );
+    INSERT INTO decisions (id, row_id, run_id, decided_at, decided_by, decision, sid, reason)
+    SELECT id, row_id, run_id, decided_at, decided_by, decision, sid, reason FROM decisions_before;
+    INSERT INTO decisions (run_id, decided_at, decided_by, decision, reason, what)
+    SELECT run_id, waived_at, waived_by, 'waived', reason, count(*) || ' records' FROM waivers
+    GROUP BY run_id, waived_at, waived_by, reason;
+    DROP TABLE decisions_before;
+    CREATE INDEX decisions_row ON decisions (row_id);
+
+    -- code, cause: why the record was rejected, which is its group; NULL in waivers of older versions
+    ALTER TABLE waivers ADD COLUMN code TEXT;
+    ALTER TABLE waivers ADD COLUMN cause TEXT;
     """,
 )
 
@@ -315,6 +362,13 @@ def check(connection: sqlite3.Connection, path: Path, migrations: tuple[str, ...
         if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT:
             raise LedgerError(f"{path}: the ledger is damaged ({exc}); restore a backup of it") from exc
         raise LedgerError(f"{path}: the ledger cannot be read: {exc}") from exc
+    if application == INCOMPLETE_ID:
+        raise LedgerRefusedError(
+            f"{path}: is incomplete: the log that stood beside it ({path.name}-wal) is missing, and with it the rows "
+            "that were recorded last. They would be sent again.\n"
+            "  Copy both files from where this one came from, or make the copy there with flex-import ledger backup.\n"
+            "  If the log is lost for good: docs/ledger.md says what to do"
+        )
     if (tables or version) and application != APPLICATION_ID:
         raise LedgerRefusedError(f"{path}: is a database of something else, not a ledger; name another with --ledger")
     if version > len(migrations):

@@ -5,8 +5,10 @@ from worker.ledger.attaching import BARRIERS
 
 SOURCE = "SELECT id FROM sources WHERE (path, format, encoding, delimiter, header) = (?, ?, ?, ?, ?)"
 NEW_SOURCE = """
-INSERT INTO sources (path, format, encoding, delimiter, header, profile) VALUES (?, ?, ?, ?, ?, ?) RETURNING id
+INSERT INTO sources (path, format, encoding, delimiter, header, profile, byte_order_mark)
+VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id
 """
+KNOWN_SOURCE = "UPDATE sources SET profile = ?, byte_order_mark = ? WHERE id = ?"
 
 INTENT = f"""
 INSERT INTO rows (key, fingerprint, state, run_id, source_id, line, mark, channel_id, type, started_at)
@@ -19,7 +21,7 @@ WHERE rows.state NOT IN {BARRIERS} AND rows.run_id <> excluded.run_id
 RETURNING id
 """
 REFUSAL = f"""
-SELECT key, fingerprint, state, source_id, line FROM rows
+SELECT key, fingerprint, state, source_id, line, run_id FROM rows
 WHERE key = ? AND (state IN {BARRIERS} OR run_id = ?)
 """
 PAYLOAD = """
@@ -100,20 +102,35 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 REPAIR = "INSERT INTO repairs (ref, key) VALUES (?, ?) ON CONFLICT (ref) DO UPDATE SET key = excluded.key"
 DONE = "('created', 'existed', 'closed')"
-OPEN_FINDING = f"""
-findings.kind = 'rejected' AND findings.superseded_by IS NULL AND (findings.ref IS NULL OR NOT (
-    EXISTS (SELECT 1 FROM rows AS same
-        WHERE same.key IN (findings.ref, CASE WHEN findings.code <> '{KEY_CONFLICT}' THEN findings.key END)
-        AND (same.source_id <> findings.source_id OR same.line = findings.line))
-    OR EXISTS (SELECT 1 FROM findings AS later WHERE later.ref = findings.ref AND later.id > findings.id
-        AND later.source_id <> findings.source_id AND later.superseded_by IS NULL AND later.kind = 'rejected')
-    OR EXISTS (SELECT 1 FROM repairs JOIN rows AS mended ON mended.key = repairs.key
-        WHERE repairs.ref = findings.ref AND mended.state IN {DONE})))
+_SETTLED = f"""
+EXISTS (SELECT 1 FROM rows AS same
+    WHERE same.key IN (findings.ref, CASE WHEN findings.code <> '{KEY_CONFLICT}' THEN findings.key END)
+    AND (same.source_id <> findings.source_id OR same.line = findings.line))
+OR EXISTS (SELECT 1 FROM repairs JOIN rows AS mended ON mended.key = repairs.key
+    WHERE repairs.ref = findings.ref AND mended.state IN {DONE})
 """
-"""A rejected record that still needs something, counted once for all inputs that it stands in.
+"""Whether a rejected record became a row, or is repaired by one.
 
 Where another record of the same input is the row with its key, one of them has a wrong key: that settles nothing.
 """
+
+_LATER = """
+EXISTS (SELECT 1 FROM findings AS later WHERE later.ref = findings.ref AND later.id > findings.id
+    AND later.source_id <> findings.source_id AND later.kind = 'rejected' AND ({stands}))
+"""
+_WAIVED = "superseded_by IN (SELECT id FROM runs WHERE command = 'waive')"
+
+OPEN_FINDING = f"""
+findings.kind = 'rejected' AND findings.superseded_by IS NULL AND (findings.ref IS NULL OR NOT (
+    {_SETTLED} OR {_LATER.format(stands="later.superseded_by IS NULL")}))
+"""
+"""A rejected record that still needs something, counted once for all inputs that it stands in."""
+
+WAIVED_FINDING = f"""
+findings.kind = 'rejected' AND findings.{_WAIVED} AND (findings.ref IS NULL OR NOT (
+    {_SETTLED} OR {_LATER.format(stands=f"later.superseded_by IS NULL OR later.{_WAIVED}")}))
+"""
+"""A rejected record that a person signed off, counted once."""
 
 REPAIRED_ROW = f"""
 rows.state IN ('rejected', 'parked', 'failed') AND EXISTS (
@@ -124,8 +141,13 @@ rows.state IN ('rejected', 'parked', 'failed') AND EXISTS (
 DECISION = """
 INSERT INTO decisions (row_id, run_id, decided_at, decided_by, decision, sid) VALUES (?, ?, ?, ?, ?, ?)
 """
-CRASHED = """
-UPDATE rows SET state = 'in_doubt', code = 'crash', reason = 'the run ended before the answer was recorded: may exist',
-    settled_at = ?
+VERIFICATION = """
+INSERT INTO verifications (row_id, run_id, checked_at, result, detail) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (row_id) DO UPDATE SET run_id = excluded.run_id, checked_at = excluded.checked_at,
+    result = excluded.result, detail = excluded.detail
+"""
+CRASH_REASON = "the run ended before the answer was recorded: may exist"
+CRASHED = f"""
+UPDATE rows SET state = 'in_doubt', code = 'crash', reason = '{CRASH_REASON}', settled_at = ?
 WHERE state = 'started' AND state NOT IN ('created', 'existed')
 """

@@ -14,16 +14,15 @@ from typing import Literal, NamedTuple, Self
 
 from worker.errors import LedgerError, LedgerRefusedError
 from worker.ledger.connection import Connection
-from worker.ledger.lock import UNNAMED
 from worker.ledger.opening import holders_of, open_beside, open_readonly
-from worker.place import Place
+from worker.ledger.presence import runs_at_work
+from worker.place import Place, Server
 
 Command = Literal["rate", "pause", "resume", "drain"]
 
-_STEERED = ("run", "retry", "reconcile", "undo", "worker")
+_STEERED = ("run", "retry", "reconcile", "undo", "verify", "worker")
 """The commands whose runs look for orders."""
 
-_UNENDED = "SELECT id, command, pid, host FROM runs WHERE ended_at IS NULL ORDER BY id DESC LIMIT 100"
 _ORDER = "INSERT INTO orders (run_id, given_at, given_by, command, rate) VALUES (?, ?, ?, ?, ?)"
 _FURTHER = "SELECT id, command, rate, given_by FROM orders WHERE run_id = ? AND id > ? ORDER BY id"
 _STANDING = """
@@ -71,12 +70,9 @@ def give_order(path: Place, command: Command, rate: float | None, by: str) -> li
 
 def _steered(connection: Connection, path: Place, holders: Sequence[str]) -> list[int]:
     """Return the runs at work, the newest first: of one process in a file, of several where workers share a ledger."""
-    newest, *_ = connection.execute("SELECT max(id) FROM runs").fetchone()
-    found = connection.execute(_UNENDED).fetchall()
-    at_work = [(run, command) for run, command, pid, host in found if _works(holders, pid, host)]
+    at_work = runs_at_work(connection, holders)
     alone = len(holders) == 1
-    # who holds the lock opens or closes the ledger when the newest run is over, or is a crashed one of another process
-    if not at_work or (alone and at_work[0][0] != newest):
+    if not at_work or (alone and not _goes_on(connection, path, at_work[0][0])):
         raise LedgerRefusedError(
             f"{path}: no run is at work on this ledger yet, or any more: {holders[0]} has only just opened it, or is "
             "about to close it; try again in a moment"
@@ -90,9 +86,17 @@ def _steered(connection: Connection, path: Place, holders: Sequence[str]) -> lis
     return steered[:1] if alone else steered
 
 
-def _works(holders: Sequence[str], pid: int, host: str) -> bool:
-    far = f"process {pid} on {host}"  # a database cuts off long names
-    return any(one in {f"process {pid}", UNNAMED} or (" on " in one and far.startswith(one)) for one in holders)
+def _goes_on(connection: Connection, path: Place, run: int) -> bool:
+    """Tell whether this run is the only holder's present one, not a crashed one of a process with the same number.
+
+    The only holder of a ledger has its newest run, unless it has only just opened the ledger or is about to close it.
+    A worker shares the ledger, so other runs may have begun and ended since; but then it is one of the crew.
+    """
+    if run == connection.execute("SELECT max(id) FROM runs").fetchone()[0]:
+        return True
+    if not isinstance(path, Server) or not connection.execute("SELECT to_regclass('crew') IS NOT NULL").fetchone()[0]:
+        return False
+    return connection.execute("SELECT 1 FROM crew WHERE run_id = ?", (run,)).fetchone() is not None
 
 
 def standing_orders(connection: Connection) -> list[Order]:

@@ -24,6 +24,7 @@ from worker.place import Place
 _SETTLED = """
 SELECT line, mark, id FROM rows
 WHERE source_id = ? AND line BETWEEN ? AND ? AND state IN ('created', 'existed') AND mark <> 0
+    AND run_id <> ?
 """
 
 
@@ -45,6 +46,7 @@ class Surveyed(Generic[T]):
     """A batch of one input, sorted. counts: tally name → rows that are not sent. read: records in the batch.
 
     repairs: which of its rows repair what was rejected under another key.
+    again: state → rows that the run itself brought to it, from their stored records.
     """
 
     source: int = 0
@@ -54,6 +56,7 @@ class Surveyed(Generic[T]):
     findings: list[Finding] = field(default_factory=list)
     repairs: list[Repair] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    again: dict[State, int] = field(default_factory=dict)
 
     def count(self, name: str) -> None:
         """Add one to a tally name."""
@@ -71,13 +74,17 @@ class Survey:
     """Sorts batches of one input, in its order. ledger: None when there is none to compare with.
 
     names: the input's number in the ledger → how it is called, for messages about two lines. hand_on: states whose rows
-    are handed on instead of counted, since by their turn they may have changed: the run itself is at work on them.
+    are handed on instead of counted, since by their turn they may have changed: the run itself is at work on them. run:
+    its number, 0 for none.
     """
 
-    def __init__(self, ledger: Place | None, names: dict[int, str], *, hand_on: Collection[State] = ()) -> None:
+    def __init__(
+        self, ledger: Place | None, names: dict[int, str], *, hand_on: Collection[State] = (), run: int = 0
+    ) -> None:
         self._names = names
         self._working = threading.Lock()
         self._hand_on = hand_on
+        self._run = run
         self._ledger = open_readonly(ledger) if ledger else None
         self._census = Census()
         self._met = bytearray()  # a bit for each row of the ledger
@@ -103,7 +110,7 @@ class Survey:
         if self._ledger is None:
             return None
         with self._explained(), self._working:
-            found = self._ledger.execute(SOURCE, source[:-1]).fetchone()
+            found = self._ledger.execute(SOURCE, source.identity).fetchone()
         return found and int(found[0])
 
     def settled(self, source: int, first_line: int, last_line: int) -> dict[tuple[int, int], int]:
@@ -114,7 +121,7 @@ class Survey:
         if self._ledger is None:
             return {}
         with self._explained(), self._working:
-            found = self._ledger.execute(_SETTLED, (source, first_line, last_line))
+            found = self._ledger.execute(_SETTLED, (source, first_line, last_line, self._run))
             return {(line, mark): number for line, mark, number in found}
 
     def sort(self, batch: Sequence[Draft | Misfit], met: Met | None = None) -> Surveyed[Draft]:
@@ -205,10 +212,10 @@ class Survey:
         if self._ledger is None or not keys:
             return {}
         marks = ",".join("?" for _ in keys)
-        query = f"SELECT id, key, fingerprint, state, source_id, line FROM rows WHERE key IN ({marks})"
+        query = f"SELECT id, key, fingerprint, state, source_id, line, run_id FROM rows WHERE key IN ({marks})"
         return {
-            key: (number, Known(key, fingerprint, State(state), source, line))
-            for number, key, fingerprint, state, source, line in self._ledger.execute(query, tuple(keys))
+            key: (number, Known(key, fingerprint, State(state), source, line, run == self._run))
+            for number, key, fingerprint, state, source, line, run in self._ledger.execute(query, tuple(keys))
         }
 
     def _unfit(
@@ -254,10 +261,13 @@ class Survey:
             surveyed.count("changed")
             where = f"it was {self._names.get(known.source, 'an earlier input')}:{known.line}"
             reason = f"other content than the row with this key that is {known.state.value} already; not sent"
-            finding = Finding("changed", row.source, row.line, row.key, "changed", reason, row.text, where)
+            finding = Finding("changed", row.source, row.line, row.key, "changed", reason, detail=where)
             surveyed.findings.append(finding)
         if known is not None and known.state in self._hand_on:
             standing = Standing.SEND
+        if standing is not Standing.SEND and known is not None and known.of_this_run:
+            surveyed.again[known.state] = surveyed.again.get(known.state, 0) + 1
+            return
         if standing is not Standing.SEND:
             surveyed.count(standing.value)
             return

@@ -27,16 +27,19 @@ from worker.ledger import (
     Fenced,
     Finding,
     Free,
+    FreePruned,
     Intent,
     Known,
     Look,
+    Rare,
     Reopen,
     Repair,
-    Sample,
     Settle,
     SourceFile,
     Surroundings,
     Thin,
+    Unwaive,
+    Verification,
     Waive,
     Why,
     statement,
@@ -44,10 +47,11 @@ from worker.ledger import (
 from worker.ledger.attaching import bind
 from worker.ledger.binding import Binding
 from worker.ledger.connection import Connection, read
+from worker.ledger.retrying import free_pruned
 from worker.ledger.transaction import guarded, milliseconds, storable
 from worker.ledger.undoing import close, free
-from worker.ledger.waiving import waive
-from worker.model import Created, Row, Settlement, State, comparable, state_of
+from worker.ledger.waiving import unwaive, waive
+from worker.model import Created, Row, Sample, Settlement, State, comparable, state_of
 from worker.place import Place
 
 REMEMBERED_CHANNELS = 10_000
@@ -138,11 +142,11 @@ class Tables(ABC):
     def register(self, source: SourceFile) -> int:
         with guarded(self._connection, self.path):
             execute = self._connection.execute
-            found = execute(statement.SOURCE, source[:-1]).fetchone()
+            found = execute(statement.SOURCE, source.identity).fetchone()
             if found is None:
                 found = execute(statement.NEW_SOURCE, source).fetchone()
             else:
-                execute("UPDATE sources SET profile = ? WHERE id = ?", (source.profile, *found))
+                execute(statement.KNOWN_SOURCE, (source.profile, source.byte_order_mark, *found))
             return int(found[0])
 
     def write(self, group: Sequence[Entry]) -> list[int | Known | Asked | None]:
@@ -182,7 +186,7 @@ class Tables(ABC):
                 return self._enter_rare(entry, now)
         return None
 
-    def _enter_rare(self, entry: Look | Decision | Waive | Sample | Thin | Close | Free, now: int) -> int | None:
+    def _enter_rare(self, entry: Rare, now: int) -> int | None:
         execute = self._connection.execute
         match entry:
             case Look(number, reason, candidates):
@@ -191,17 +195,26 @@ class Tables(ABC):
                 execute(statement.DECISION, (number, self._run, now, storable(by), decision, sid))
             case Waive(state, why, by, reason):
                 return waive(self._connection, self._run, now, state, why, by=storable(by), reason=storable(reason))
+            case Unwaive(state, why, by):
+                return unwaive(self._connection, self._run, now, state, why, by=storable(by))
+            case Verification(number, result, detail):
+                execute(statement.VERIFICATION, (number, self._run, now, result.value, detail and storable(detail)))
             case Sample():
                 execute(statement.SAMPLE, (self._run, now, *entry))
             case Thin():
                 execute(statement.THIN, (self._run, self._run))
             case Close(number, key):
                 close(self._connection, self._run, now, number, key)
-            case Free():
-                return free(self._connection, self._run, now)
+            case Free() | FreePruned():
+                return self._free(entry, now)
             case _:
                 assert_never(entry)
         return None
+
+    def _free(self, entry: Free | FreePruned, now: int) -> int:
+        if isinstance(entry, Free):
+            return free(self._connection, self._run, now)
+        return free_pruned(self._connection, self._run, now, entry)
 
     def _reopen(self, number: int, row: Row) -> None:
         if self._connection.execute(statement.REOPEN, (self._run, number, row.key)).rowcount != 1:
@@ -226,8 +239,8 @@ class Tables(ABC):
         found = self._connection.execute(statement.REFUSAL, (row.key, self._run)).fetchone()
         if found is None:
             return None
-        key, fingerprint, state, source, line = found
-        return Known(key, fingerprint, State(state), source, line)
+        key, fingerprint, state, source, line, run = found
+        return Known(key, fingerprint, State(state), source, line, run == self._run)
 
     def _list(self, row: Row, sids: Sequence[str] | None, now: int) -> None:
         execute, channel = self._connection.execute, self._channel(row)

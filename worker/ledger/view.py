@@ -4,17 +4,19 @@ import json
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from worker.cluster import Cluster, cluster_id, short_ids
+from worker.cluster import Cluster
 from worker.errors import LedgerError
-from worker.ledger import Sample, SourceFile
+from worker.ledger import SourceFile
 from worker.ledger.connection import Connection, read
+from worker.ledger.grouping import gather
 from worker.ledger.opening import open_readonly
-from worker.ledger.statement import OPEN_FINDING, REPAIRED_ROW
+from worker.ledger.presence import as_read
+from worker.ledger.statement import OPEN_FINDING, REPAIRED_ROW, WAIVED_FINDING
+from worker.ledger.waiving import DECIDED
+from worker.model import Sample
 from worker.place import Place
 
 COLUMNS = (
@@ -39,33 +41,18 @@ COLUMNS = (
 """The columns of an export, in their order. Part of the contract."""
 
 _ROWS = """
-SELECT key, path AS source, line, state, sid, interaction_sid, channel_sid, type, code, reason, http_status, attempts,
-    request_id, reconciled, run_id AS run, {started_at} AS started_at, {settled_at} AS settled_at
+SELECT key, path AS source, line, {state} AS state, sid, interaction_sid, channel_sid, type, {code} AS code,
+    {reason} AS reason, http_status, attempts, request_id, reconciled, run_id AS run, {started_at} AS started_at,
+    {settled_at} AS settled_at
 FROM rows JOIN channels ON channels.id = channel_id JOIN sources ON sources.id = source_id
 """
 _MISFITS = """
-SELECT findings.key, path AS source, line, 'rejected' AS state, NULL, NULL, NULL, NULL, code,
+SELECT findings.key, path AS source, line, '{state}' AS state, NULL, NULL, NULL, NULL, code,
     reason || coalesce(': ' || detail, ''), NULL, 0, NULL, 0, run_id AS run, NULL, NULL
 FROM findings JOIN sources ON sources.id = source_id
 WHERE kind = 'rejected'
 """
 
-_TO_CLUSTER = (
-    f"""
-    SELECT state, code, reason, source_id, line, NULL, run_id FROM rows
-    WHERE state IN ('rejected', 'parked', 'failed', 'in_doubt') AND state NOT IN ('created', 'existed')
-        AND coalesce(code, '') <> 'not_sent' AND NOT ({REPAIRED_ROW})
-    ORDER BY state, id
-    """,
-    f"""
-    SELECT 'rejected', code, reason, source_id, line, detail, run_id FROM findings
-    WHERE {OPEN_FINDING}
-    ORDER BY source_id, line
-    """,
-)
-"""Both in the order of an index, so that nothing is sorted. What was not sent needs nothing: the next run sends it."""
-
-_PLACES = 3
 _RUNS = "SELECT id, command, started_at, ended_at, exit_code, reason, summary FROM runs"
 _SAMPLES = """
 SELECT at, settled, created, requests, retries, throttled, in_flight, rate, slots, p50, p90, p99 FROM samples
@@ -73,11 +60,11 @@ SELECT at, settled, created, requests, retries, throttled, in_flight, rate, slot
 
 _IN_DOUBT = """
 SELECT rows.id, key, path || ':' || line, interaction_sid, channel_sid, type,
-    coalesce(looks.reason, rows.reason), coalesce(settled_at, rows.started_at), coalesce(candidates, '[]')
+    coalesce(looks.reason, {reason}), coalesce(settled_at, rows.started_at), coalesce(candidates, '[]')
 FROM rows JOIN channels ON channels.id = channel_id JOIN sources ON sources.id = source_id
     LEFT JOIN looks ON looks.row_id = rows.id
 WHERE state IN ('started', 'in_doubt') AND state NOT IN ('created', 'existed')
-    AND substr(key, 1, :length) = :beginning AND (:run IS NULL OR run_id = :run)
+    AND {state} = 'in_doubt' AND substr(key, 1, :length) = :beginning AND (:run IS NULL OR run_id = :run)
 ORDER BY rows.id
 """
 
@@ -163,7 +150,10 @@ class Run(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """What a person decided about a row; at: milliseconds since 1970. detail: the sid, or the reason of a waiver."""
+    """What a person decided; at: milliseconds since 1970. detail: the sid, or the reason of a waiver.
+
+    key: of the row, or what else it was about.
+    """
 
     at: int
     by: str
@@ -219,16 +209,19 @@ class View:
             raise LedgerError(f"{self._path}: the ledger cannot be read: {exc}") from exc
 
     def counts(self) -> dict[str, int]:
-        """Return state → rows; local rejections that still stand are counted as rejected."""
+        """Return state → rows, as they read, and records: those rejected here that still stand, or were signed off."""
         with self._reading() as connection:
-            states = connection.execute("SELECT state, count(*) FROM rows GROUP BY state")
+            state = as_read(connection, self._path)["state"]
+            states = connection.execute(f"SELECT {state}, count(*) FROM rows GROUP BY 1")
             found: dict[str, int] = dict(states.fetchall())
             local = connection.execute(f"SELECT count(*) FROM findings WHERE {OPEN_FINDING}").fetchone()[0]
+            waived = connection.execute(f"SELECT count(*) FROM findings WHERE {WAIVED_FINDING}").fetchone()[0]
             repaired = connection.execute(_REPAIRED).fetchall()
         for state, rows in repaired:
             found[state] -= rows
-        if local:
-            found["rejected"] = found.get("rejected", 0) + local
+        for state, rows in (("rejected", local), ("waived", waived)):
+            if rows:
+                found[state] = found.get(state, 0) + rows
         return found
 
     def last_run(self) -> Run | None:
@@ -267,14 +260,10 @@ class View:
         return None if found is None else (str(found[0]), str(found[1]))
 
     def decisions(self, most: int) -> tuple[int, list[Decided]]:
-        """Return how many decisions people made about rows, and the newest of them, so many at most."""
-        query = (
-            "SELECT decided_at, decided_by, key, decision, coalesce(decisions.sid, decisions.reason, '') "
-            "FROM decisions JOIN rows ON rows.id = row_id ORDER BY decisions.id DESC LIMIT ?"
-        )
+        """Return the number of people's decisions, and the newest of them. What one waiver did to rows is one."""
         with self._reading() as connection:
-            total = connection.execute("SELECT count(*) FROM decisions").fetchone()[0]
-            return total, [Decided._make(found) for found in connection.execute(query, (most,))]
+            found = connection.execute(DECIDED, (most,)).fetchall()
+        return (found[0][0] if found else 0), [Decided._make(one[1:]) for one in found]
 
     def clusters(self, run: int | None = None) -> list[Cluster]:
         """Return what needs something, the largest cluster first.
@@ -282,18 +271,7 @@ class View:
         run: of each, only what this run brought to its state. Ids are as short as they can be among all of the ledger.
         """
         with self._reading() as connection:
-            found = _gathered(chain.from_iterable(map(connection.each, _TO_CLUSTER)), run)
-            paths = dict(connection.execute("SELECT id, path FROM sources").fetchall())
-        ids = {why: cluster_id(*why) for why in found}
-        short = short_ids(ids.values())
-        clusters = [
-            Cluster(
-                ids[why], short[ids[why]], *why, one.rows, tuple((paths[n], line) for n, line in one.places), one.detail
-            )
-            for why, one in found.items()
-            if one.rows
-        ]
-        return sorted(clusters, key=lambda one: (-one.rows, one.state, one.code, one.reason))
+            return gather(connection, self._path, run)
 
     def in_doubt(self, beginning: str = "", run: int | None = None) -> list[InDoubt]:
         """Return the rows in doubt whose key begins so, in the order in which they were first sent.
@@ -302,7 +280,8 @@ class View:
         """
         values = {"beginning": beginning, "length": len(beginning), "run": run}
         with self._reading() as connection:
-            found = connection.execute(_IN_DOUBT, values).fetchall()
+            query = _IN_DOUBT.format_map(as_read(connection, self._path))
+            found = connection.execute(query, values).fetchall()
         return [InDoubt._make((*row[:-1], tuple(json.loads(row[-1])))) for row in found]
 
     def reversible(self, run: int | None = None) -> Reversible:
@@ -339,17 +318,22 @@ class View:
         of_rows.append(f"NOT ({REPAIRED_ROW})")
         of_misfits = [OPEN_FINDING if run is None else "run_id = :run"]
         values: dict[str, Any] = {"run": run}
+        with self._reading() as connection:
+            read_as = as_read(connection, self._path)
         if states:
             names = {f"state{number}": state for number, state in enumerate(states)}
             values |= names
-            of_rows.append(f"state IN ({', '.join(f':{name}' for name in names)})")
+            of_rows.append(f"{read_as['state']} IN ({', '.join(f':{name}' for name in names)})")
         if run is not None:
             of_rows.append("run_id = :run")
         times = {column: self._connection.rfc3339(column) for column in ("started_at", "settled_at")}
-        rows = _ROWS.format_map(times)
+        rows = _ROWS.format_map(read_as | times)
         queries = [f"{rows} WHERE {' AND '.join(of_rows)} ORDER BY rows.id"]
         if not states or "rejected" in states:
-            queries.append(f"{_MISFITS} AND {' AND '.join(of_misfits)} ORDER BY findings.id")
+            queries.append(f"{_MISFITS.format(state='rejected')} AND {' AND '.join(of_misfits)} ORDER BY findings.id")
+        if not states or "waived" in states:
+            of_run = "" if run is None else "AND superseded_by = :run"
+            queries.append(f"{_MISFITS.format(state='waived')} AND {WAIVED_FINDING} {of_run} ORDER BY findings.id")
         with self._reading() as connection:
             for query in queries:
                 yield from connection.each(query, values)
@@ -365,33 +349,6 @@ class View:
 
     def source(self, number: int) -> SourceFile:
         """Return an input that a row or a finding names."""
-        query = "SELECT path, format, encoding, delimiter, header, profile FROM sources WHERE id = ?"
+        query = "SELECT path, format, encoding, delimiter, header, profile, byte_order_mark FROM sources WHERE id = ?"
         with self._reading() as connection:
             return SourceFile._make(connection.execute(query, (number,)).fetchone())
-
-
-@dataclass(slots=True)
-class _Gathered:
-    """What one pass over the rows of a cluster leaves in memory."""
-
-    rows: int = 0
-    places: list[tuple[int, int]] = field(default_factory=list)
-    detail: str | None = None
-
-
-def _gathered(rows: Iterable[tuple[Any, ...]], run: int | None) -> dict[tuple[str, str, str], _Gathered]:
-    """Return state, code and reason → what is there; of another run's rows only that there are some."""
-    found: dict[tuple[str, str, str], _Gathered] = {}
-    for state, code, reason, source, line, detail, by in rows:
-        why = (state, code, reason)
-        one = found.get(why)
-        if one is None:
-            one = found[why] = _Gathered()
-        if run is not None and by != run:
-            continue
-        one.rows += 1
-        if one.rows <= _PLACES:
-            one.places.append((source, line))
-            if one.rows == 1:
-                one.detail = detail
-    return found

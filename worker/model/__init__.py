@@ -30,7 +30,7 @@ from worker.model.row import (
     comparable,
     state_of,
 )
-from worker.model.run import BUCKETS, Cause, Change, Tally
+from worker.model.run import BUCKETS, Cause, Change, Sample, Tally
 from worker.state import Exit, State
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "Reply",
     "Retry",
     "Row",
+    "Sample",
     "Settlement",
     "State",
     "Tally",

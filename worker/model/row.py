@@ -5,7 +5,7 @@ back) → `Verdict` (what that means) → `Outcome` (what is true of the row fro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from worker.state import State
@@ -170,9 +170,13 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All participants of a channel, from all pages."""
+    """All participants of a channel, from all pages.
+
+    statuses: casefolded sid → status, of those that are listed with one. None is documented for lists.
+    """
 
     participants: tuple[Listed, ...]
+    statuses: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from worker.model.row import NOT_SENT, Outcome, state_of
 from worker.state import Exit, State
@@ -13,7 +14,7 @@ class Tally:
 
     input_rows is None when the input cannot be counted first (stdin). last_request, last_throttled: when the last
     request left and when the last 429 came, in seconds since 1970. settled: rows that this run brought to a state, as
-    the ledger counts them. earlier: those among them that were left over from earlier runs.
+    the ledger counts them. earlier: those among them that were left over from earlier runs, and not read by this one.
     """
 
     input_rows: int | None = None
@@ -63,6 +64,11 @@ class Tally:
         """Count rows of the input in a bucket."""
         setattr(self, bucket, getattr(self, bucket) + rows)
 
+    def meet(self, state: State, rows: int = 1) -> None:
+        """Count rows of the input that this run had already brought to a state, before it read them: they are one."""
+        self.add(state.value, rows)
+        self._leave_over(state, -rows)
+
     def remain_in_doubt(self, rows: int) -> None:
         """Count rows that earlier runs left in doubt and that stay so; this run brought them to no state."""
         if rows:
@@ -80,7 +86,12 @@ class Tally:
         if of_input:
             self.add("not_sent" if outcome == NOT_SENT else state.value, by)
         else:
-            self.earlier[state] = self.earlier.get(state, 0) + by
+            self._leave_over(state, by)
+
+    def _leave_over(self, state: State, by: int) -> None:
+        self.earlier[state] = self.earlier.get(state, 0) + by
+        if not self.earlier[state]:  # until its own row is counted, which may be later, one is below 0
+            del self.earlier[state]
 
     def holds(self) -> bool:
         """Tell whether input = the sum of all outcomes + unread."""
@@ -118,3 +129,23 @@ class Change:
     event: str
     sentence: str
     facts: Mapping[str, float | int | str]
+
+
+class Sample(NamedTuple):
+    """How the run is doing. Counters since its beginning; rate: its limit in requests a second, None without one.
+
+    slots: requests at once, at most. p50, p90, p99: how long the answers since the sample before took, in milliseconds;
+    None when there were none.
+    """
+
+    settled: int
+    created: int
+    requests: int
+    retries: int
+    throttled: int
+    in_flight: int
+    rate: float | None
+    slots: int
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None

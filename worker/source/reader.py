@@ -27,6 +27,11 @@ BATCH_RECORDS = 512
 _HEAD_BYTES = 512
 _BLANK = " \t\r\n"  # not the spaces of other scripts: those are somebody's characters
 
+_MARKS = {
+    "utf-8-sig": (codecs.BOM_UTF8,),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
 _SUFFIXES: dict[str, Literal["csv", "ndjson"]] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -54,7 +59,8 @@ class Reader:
     Once open: `format`; `header`, the header's text as it stands in the file, without a byte-order mark, and "" for
     NDJSON; `header_line`, where it begins, from 1, and 0 for NDJSON; `columns`, None for NDJSON and for an input
     without any line; `delimiter`, "" for NDJSON; `encoding`; `compression`, None without; `stamp`, of the compressed
-    file, None for stdin. Header + the texts of all records are the input, decompressed, without its blank lines.
+    file, None for stdin; `byte_order_mark`, its bytes, if any. That + header + the texts of all records are the input,
+    decompressed, without its blank lines.
 
     Opening and reading raise SourceError, naming file and line: cannot be read, compressed and not whole, a pipe that
     ends without a line end (after all whole records), not text in this encoding, a header or a quote after which no
@@ -68,6 +74,7 @@ class Reader:
     delimiter: str
     compression: Compression | None
     stamp: Stamp | None
+    byte_order_mark: bytes
 
     def __init__(
         self, source: Input, settings: Source, *, counted: Count | None = None, stdin: BinaryIO | None = None
@@ -151,7 +158,9 @@ class Reader:
                 raise SourceError(
                     f"{self.source.name}: changed since it was counted; run again when nothing writes to it any more"
                 )
-            self._check_head(binary.peek(_HEAD_BYTES)[:_HEAD_BYTES])
+            head = binary.peek(_HEAD_BYTES)[:_HEAD_BYTES]
+            self._check_head(head)
+            self.byte_order_mark = next((mark for mark in self._marks() if head.startswith(mark)), b"")
             top = list(_through_first_not_blank(self._text))
             self.format = self._choose_format(top[-1] if top else "")
             self._check_top(top)
@@ -207,7 +216,7 @@ class Reader:
         if not top:
             return
         where = f"{self.source.name}: line 1"
-        if top[0].startswith("\ufeff") and self._strips_mark():
+        if top[0].startswith("\ufeff") and self._marks():
             raise SourceError(f"{where}: begins with two byte-order marks; remove one")
         if top[0].startswith(("\ufeff", "\ufffe")):
             right = "utf-16" if self.encoding.lower().startswith("utf-16") else "utf-8-sig"
@@ -219,8 +228,9 @@ class Reader:
         if what:
             raise SourceError(f"{self.source.name}: line {len(top)}: {what}")
 
-    def _strips_mark(self) -> bool:
-        return codecs.lookup(self.encoding).name in {"utf-8-sig", "utf-16", "utf-32"}
+    def _marks(self) -> tuple[bytes, ...]:
+        """Return the byte-order marks that this encoding takes as no text."""
+        return _MARKS.get(codecs.lookup(self.encoding).name, ())
 
     def _read(self, decoder: Decoder) -> Iterator[list[Record]]:
         found = False

@@ -9,9 +9,9 @@ from worker.cli.app import DECIDE, app
 from worker.cli.parameter import (
     ANY_TIME,
     BaseUrl,
-    ClusterIds,
     Concurrency,
     ConfigFile,
+    GroupIds,
     Json,
     LedgerFile,
     Quiet,
@@ -70,14 +70,56 @@ def resolve(
 
 
 @app.command(group=DECIDE)
-def waive(*, cluster: ClusterIds, reason: WaiverReason, config: ConfigFile = None, ledger: LedgerFile = None) -> int:
-    """Sign rows off that failures shows as a group: they count as waived from now on and are not sent.
+def waive(
+    *, group: GroupIds, reason: WaiverReason, config: ConfigFile = None, ledger: LedgerFile = None, yes: Yes = False
+) -> int:
+    """Sign off the rows of a group: from now on they count as waived and are not sent. Shows them and asks first.
 
-    Example: flex-import waive --cluster a07c --reason "test accounts"
+    Example: flex-import waive --group a07c --reason "test accounts"
     """
-    from worker.cli.clustering import waive_clusters
+    from worker.cli.waiving import waive_groups
 
-    return waive_clusters(config, ledger, clusters=cluster, reason=reason)
+    return waive_groups(config, ledger, groups=group, reason=reason, yes=yes)
+
+
+@app.command(group=DECIDE)
+def unwaive(
+    group: Annotated[str, Parameter(help="The group: its id as failures --state waived shows it.")],
+    /,
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+) -> int:
+    """Take a waiver back: the rows of the group get the state that they had before.
+
+    Example: flex-import unwaive a07c
+    """
+    from worker.cli.waiving import unwaive_group
+
+    return unwaive_group(config, ledger, group)
+
+
+@app.command(group=DECIDE)
+def verify(
+    *,
+    run: Annotated[int | None, Parameter(help="Only what this run created: its number in history.")] = None,
+    sample: Annotated[int | None, Parameter(help="Only so many channels, drawn at random, the same each time.")] = None,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    base_url: BaseUrl = None,
+    window: Window = ANY_TIME,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """List the channels of created rows and report which participants are in them; changes nothing in Flex.
+
+    Example: flex-import verify --run 2
+    """
+    from worker.cli.loading import configure
+    from worker.cli.verifying import Wish, verify_runs
+
+    settings = configure(config, ledger, {"api": {"base_url": base_url}})
+    return verify_runs(settings, window, Wish(run, sample, quiet, json))
 
 
 @app.command(group=DECIDE)

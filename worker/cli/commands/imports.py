@@ -8,10 +8,10 @@ from worker.cli.app import IMPORT, app, typed
 from worker.cli.parameter import (
     ANY_TIME,
     BaseUrl,
-    ClusterId,
     Concurrency,
     ConfigFile,
     Files,
+    GroupId,
     Json,
     LedgerFile,
     ProfileName,
@@ -168,7 +168,7 @@ def retry(
     state: Annotated[
         list[State] | None, Parameter(negative="", help="rejected, parked or failed, may be repeated; or closed.")
     ] = None,
-    cluster: ClusterId = None,
+    group: GroupId = None,
     rate: Rate = None,
     concurrency: Concurrency = None,
     base_url: BaseUrl = None,
@@ -180,7 +180,7 @@ def retry(
 
     Example: flex-import retry --state parked
     """
-    from worker.cli.clustering import to_send_again
+    from worker.cli.clustering import prepare_retry, to_send_again
     from worker.cli.importing import work_on_ledger
     from worker.cli.loading import configure
 
@@ -189,9 +189,10 @@ def retry(
     if state == [State.CLOSED]:
         from worker.cli.undoing import free_closed_rows
 
-        return free_closed_rows(settings, cluster)
-    states, why = to_send_again(settings, state, cluster)
-    return work_on_ledger("retry", settings, states, window, why=why, quiet=quiet, json_wanted=json)
+        return free_closed_rows(settings, group)
+    states, why = to_send_again(settings, state, group)
+    also = prepare_retry(settings, states, why)
+    return work_on_ledger("retry", settings, states, window, why=why, also=also, quiet=quiet, json_wanted=json)
 
 
 @app.command(group=IMPORT)

@@ -38,7 +38,7 @@ def failures(
     config: ConfigFile = None,
     ledger: LedgerFile = None,
     state: Annotated[
-        State | None, Parameter(help="Only this state; in_doubt shows each row with its candidates.")
+        State | None, Parameter(help="Only this state; in_doubt shows candidates, waived who signed off.")
     ] = None,
     run: OfRun = None,
     json: Json = False,
@@ -47,6 +47,10 @@ def failures(
 
     Example: flex-import failures --state in_doubt
     """
+    if state is State.WAIVED:
+        from worker.cli.waiving import show_waived
+
+        return show_waived(config, ledger, run=run, json_wanted=json)
     from worker.cli.clustering import show_failures
 
     return show_failures(config, ledger, state=state, run=run, json_wanted=json)
