@@ -94,17 +94,22 @@ async def test_the_whole_screen(folder: Path) -> None:
   duplicate               1  the same record again; the first one counts
   rejected                7  in 6 groups
 
-  ID    ROWS  FIELD        PROBLEM                                   FOR EXAMPLE
-  {ident("malformed", TOO_FEW)}     2  record       has 3 fields, the header has 5            a.csv:112
-  {ident("invalid", CHANNEL)}     1  channel_sid  must be UO and 32 hexadecimal digits      a.csv:114
-                           (channel_sid is "U***")
-  {ident("key_conflict", CONFLICT)}     1  source.key   another row of the input has this key     a.csv:115
-                           (the first one is a.csv:7)
-  {ident("key_empty", EMPTY)}     1  source.key   ID empty                                  a.csv:117
-  {ident("malformed", QUOTES)}     1  record       has text after a closing quote; a quote   a.csv:118
-                           inside a quoted field is written twice:
-                           ""
-  {ident("malformed", NUL)}     1  record       has a NUL character                       a.csv:119
+  ID    ROWS  FIELD        PROBLEM, AND WHERE
+  {ident("malformed", TOO_FEW)}     2  record       has 3 fields, the header has 5
+                           a.csv:112, a.csv:113
+  {ident("invalid", CHANNEL)}     1  channel_sid  must be UO and 32 hexadecimal digits (channel_sid is
+                           "U***")
+                           a.csv:114
+  {ident("key_conflict", CONFLICT)}     1  source.key   another row of the input has this key (the first one
+                           is a.csv:7)
+                           a.csv:115
+  {ident("key_empty", EMPTY)}     1  source.key   ID empty
+                           a.csv:117
+  {ident("malformed", QUOTES)}     1  record       has text after a closing quote; a quote inside a
+                           quoted field is written twice: ""
+                           a.csv:118
+  {ident("malformed", NUL)}     1  record       has a NUL character
+                           a.csv:119
 
   warning: 1 channel gets more than 100 participants (10 rows, may be 50417);
            {sid("UO", 1)} gets 110
@@ -117,8 +122,8 @@ Plan   account AC…1111 at flex-api.twilio.com, times in Europe/London
 Doubt  baseline off: a lost answer in a channel that already has participants
        waits for a person. doubt.baseline=true: 1 request, 0.1 s at 15/s
 
-Next   flex-import check a.csv --rejects fix/    the 7 to repair
-       flex-import run a.csv --wait              send the 110
+Next   flex-import check a.csv --rejects fix/       the 7 to repair
+       flex-import run a.csv --new-ledger --wait    send the 110
 exit 1: 7 rows would be rejected
 """
     )
@@ -188,8 +193,8 @@ def test_a_reason_is_shown_as_a_field_and_a_problem(finding: Finding, field: str
         "1",
         field,
         problem,
-        "a.csv:2",
     ]
+    assert lines[top + 2].strip() == "a.csv:2"
 
 
 def test_no_line_is_wider_than_80_columns() -> None:
@@ -208,8 +213,9 @@ def test_the_largest_group_is_first_and_an_example_is_its_first_row() -> None:
     """Groups are counted, and numbers stand below each other."""
     many = [rejected("type: is missing", line=number + 10) for number in range(1200)]
     lines = screen(rejected("a: b"), *many)
-    assert [line[8:13] for line in lines if "a.csv:" in line] == ["1,200", "    1"]
-    assert any(line.endswith("a.csv:10") for line in lines)
+    top = next(number for number, line in enumerate(lines) if "PROBLEM" in line)
+    assert [lines[top + number][8:13] for number in (1, 3)] == ["1,200", "    1"]
+    assert lines[top + 2].strip() == "a.csv:10, a.csv:11, a.csv:12"
 
 
 def test_warnings_are_counted_and_the_most_frequent_comes_first() -> None:
@@ -398,7 +404,9 @@ async def test_the_commands_to_type_are_whole(tmp_path: Path) -> None:
     words = ("my *.csv", "--config", "c.toml", "--ledger", "x.db", "--strict")
     ended = await flex_import("check", *words, cwd=tmp_path, env={})
     assert ended.code == 0, ended.err
-    assert ended.out.endswith("\nNext   flex-import run 'my *.csv' --config c.toml --ledger x.db --strict\n")
+    assert ended.out.endswith(
+        "\nNext   flex-import run 'my *.csv' --strict --new-ledger --config c.toml --ledger x.db\n"
+    )
     assert "\nPlan   flex-api.twilio.com\n" in ended.out, "no account is known, and none is needed"
 
 
@@ -408,18 +416,18 @@ async def test_a_plan_is_made_for_another_rate(tmp_path: Path) -> None:
     ended = await flex_import("check", "a.csv", "--rate", "60/m", cwd=tmp_path, env={})
     assert ended.code == 0, ended.err
     assert "at 1/s: at least" in ended.out
-    assert ended.out.endswith("\nNext   flex-import run a.csv --rate 60/m    send the 30\n")
+    assert ended.out.endswith("\nNext   flex-import run a.csv --rate 60/m --new-ledger    send the 30\n")
     assert (await flex_import("check", "a.csv", "--rate", "quick", cwd=tmp_path, env={})).code == 2
 
 
 async def test_many_files_are_not_all_named(tmp_path: Path) -> None:
-    """The list ends after twenty, and the command after three."""
+    """The list ends after twenty; a command that names some of them only would be a wrong one."""
     for number in range(25):
         (tmp_path / f"{number:02}.csv").write_text(csv_of(2, first=2 * number))
     names = [f"{number:02}.csv" for number in range(25)]
     ended = await flex_import("check", *names, cwd=tmp_path)
     assert "\n  and 5 more files\n" in ended.out
-    assert "flex-import run 00.csv 01.csv 02.csv ...    send the 50\n" in ended.out
+    assert "\nNext   the same 25 files with run instead of check    send the 50\n" in ended.out
 
 
 async def test_nothing_to_send_needs_no_run(tmp_path: Path) -> None:
@@ -453,7 +461,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 async def test_rejects_are_what_an_export_after_a_run_would_write(folder: Path) -> None:
     """Byte for byte, records and reasons; only that no run, no ledger and no network is needed."""
-    (folder / "b.ndjson").write_text('{"ID": 99}\n[]\nno json')
+    (folder / "b.ndjson").write_text('{"ID": 999}\n[]\nno json')
     ended = await flex_import("check", "a.csv", "b.ndjson", "--rejects", "my fix", cwd=folder)
     assert ended.code == 1, ended.err
     assert not (folder / "imports.db").exists()
@@ -466,7 +474,7 @@ async def test_rejects_are_what_an_export_after_a_run_would_write(folder: Path) 
     assert written == exported
     assert "        7 rows  my fix/a.csv   of a.csv\n" in ended.out
     assert "\n\nRepair  these records; what is wrong with each stands beside them, in *.reasons.csv\n\n" in ended.out
-    assert "\nNext   flex-import run 'my fix'/*.csv 'my fix'/*.ndjson    the 10, repaired\n" in ended.out
+    assert "\nNext   flex-import run 'my fix'/*.csv 'my fix'/*.ndjson --new-ledger --wait\n" in ended.out
     assert "to repair" not in ended.out
 
 

@@ -3,6 +3,7 @@ import pytest
 from worker.cluster import Cluster, cluster_id, short_ids
 from worker.model import State
 from worker.verdict import CLOSED
+from worker.wording import Given
 
 
 def cluster(state: str, code: str, reason: str = "some reason", *places: tuple[str, int]) -> Cluster:
@@ -66,18 +67,46 @@ def test_what_is_wrong_with_one_field_is_split_off(
         ("rejected", "20001", "repair it in the file"),
         ("rejected", "20404", "correct the sids"),
         ("parked", "20404", "correct the sids"),
-        ("parked", "45354", "open it again, then: flex-import retry --group a07c"),
-        ("rejected", "50417", "make room in it, then: flex-import retry --group a07c"),
-        ("parked", "45999", "flex-import retry --group a07c"),
+        ("parked", "45354", "open it again, then send its rows again"),
+        ("rejected", "50417", "make room in it, then send its rows again"),
+        ("parked", "45999", "once it takes people, send its rows again"),
         ("failed", "no_connection", "nothing to do"),
         ("failed", "404", "nothing to do"),
         ("failed", "403", "allow it to this account"),
-        ("in_doubt", "404", "flex-import failures --state in_doubt"),
+        ("in_doubt", "404", "look at its candidates"),
     ],
 )
 def test_each_cluster_says_what_to_do(state: str, code: str, says: str) -> None:
     """By what the code says of the row or its channel; a proxy's 404 says nothing of either."""
     assert says in cluster(state, code).advice
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "command"),
+    [
+        ("parked", "45354", "flex-import retry --group a07c --ledger l.db"),
+        ("parked", "45999", "flex-import retry --group a07c --ledger l.db"),
+        ("in_doubt", "404", "flex-import failures --state in_doubt --ledger l.db"),
+        ("rejected", "20404", ""),
+        ("failed", "no_connection", ""),
+    ],
+)
+def test_what_a_command_can_do_has_its_command(state: str, code: str, command: str) -> None:
+    """With the options that it needs; a repair takes a person's hand."""
+    assert cluster(state, code).command(Given(ledger="l.db")) == command
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ('column "ID" has a value that lookup.ids does not have', "add the value to the lookup's file"),
+        ('column "ID" has a value that lookup.ids has twice, with different values', "keep one of the two"),
+        ('column "ID" has a value that [map.type] does not have', "repair it in the file"),
+    ],
+)
+def test_what_a_lookup_lacks_is_not_the_inputs_fault(reason: str, says: str) -> None:
+    """It is the lookup's file that has no such value."""
+    assert says in cluster("rejected", "invalid", f"channel_sid: {reason}").advice
 
 
 @pytest.mark.parametrize("state", [State.REJECTED, State.PARKED])

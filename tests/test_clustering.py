@@ -1,4 +1,4 @@
-"""What needs something, in clusters, from the command line: failures, retry --group, waive, export --for-excel."""
+"""What needs attention, in clusters, from the command line: failures, retry --group, waive, export --for-excel."""
 
 import csv
 import io
@@ -70,33 +70,33 @@ async def test_failures_run_and_status_name_the_same_groups(tmp_path: Path, serv
     ids = await troubled(tmp_path, service)
     shown = await command(tmp_path, base_url, "failures")
     assert shown.out.splitlines() == [
-        "7 rows need something, in 6 groups (ledger imports.db, after run 1)",
+        "7 rows need attention, in 6 groups (ledger imports.db, after run 1)",
         "",
         "ID     ROWS  STATE     WHY, AND WHAT TO DO",
         f"{ids['invalidr']}      2  rejected  type: must be agent, customer, supervisor, external or",
         "                       unknown",
         '                       repair it in the file; a.csv:8 (type is "cl***"), :9',
         f"{ids['no_sidi']}      1  in doubt  accepted, without a participant's sid: probably exists",
-        "                       flex-import failures --state in_doubt shows candidates",
-        "                       a.csv:4",
+        "                       look at its candidates; a.csv:4",
+        "                       flex-import failures --state in_doubt",
         f"{ids['45354p']}      1  parked    45354 the conversation is closed",
-        f"                       open it again, then: flex-import retry --group {ids['45354p']}",
-        "                       a.csv:6",
+        "                       open it again, then send its rows again; a.csv:6",
+        f"                       flex-import retry --group {ids['45354p']}",
         f"{ids['20001r']}      1  rejected  20001 a parameter is invalid",
         "                       repair it in the file; a.csv:3",
         f"{ids['45354r']}      1  rejected  45354 the conversation is closed",
-        f"                       open it again, then: flex-import retry --group {ids['45354r']}",
-        "                       a.csv:2",
+        "                       open it again, then send its rows again; a.csv:2",
+        f"                       flex-import retry --group {ids['45354r']}",
         f"{ids['malformedr']}      1  rejected  has 2 fields, the header has 4",
         "                       repair it in the file; a.csv:10",
         "",
         "Repair   flex-import export --rejects fix/     original records, reasons beside",
-        'Give up  flex-import waive --group ID --reason "…"     asks before it signs off',
+        'Give up  waive --group ID --reason "…"     asks before it signs off',
     ]
     again = await command(tmp_path, base_url, "run", "a.csv")
     status = await command(tmp_path, base_url, "status")
     for ended in (again, status):
-        assert "6 groups need something, top 5; what to do: flex-import failures" in ended.out
+        assert "6 groups need attention, top 5; what to do: flex-import failures" in ended.out
         listed = re.findall(r"^  ([0-9a-f]{4}) ", ended.out, re.MULTILINE)
         assert listed == [ids[name] for name in ("invalidr", "no_sidi", "45354p", "20001r", "45354r")]
 
@@ -108,16 +108,31 @@ async def test_failures_can_be_asked_for_a_state_or_a_run(tmp_path: Path, servic
     await command(tmp_path, base_url, "run", "a.csv")
     assert [one["code"] for one in await groups(tmp_path, base_url, "--state", "parked")] == ["45354"]
     of_runs = [
-        {(one["code"], one["rows"]) for one in await groups(tmp_path, base_url, "--run", run)}
-        for run in ("1", "2", "3")
+        {(one["code"], one["rows"]) for one in await groups(tmp_path, base_url, "--run", run)} for run in ("1", "2")
     ]
-    assert of_runs == [{("no_sid", 1), ("45354", 1), ("20001", 1)}, {("invalid", 2), ("malformed", 1)}, set()]
+    assert of_runs == [{("no_sid", 1), ("45354", 1), ("20001", 1)}, {("invalid", 2), ("malformed", 1)}]
     of_run = await command(tmp_path, base_url, "failures", "--run", "1", "--state", "rejected")
-    assert of_run.out.startswith("2 rows need something, in 2 groups (ledger imports.db, only of run 1)\n")
+    assert of_run.out.startswith("2 rows need attention, in 2 groups (ledger imports.db, only of run 1)\n")
     doubt = await command(tmp_path, base_url, "failures", "--run", "2", "--state", "in_doubt")
-    assert doubt.out.startswith("0 rows in doubt")
-    nothing = await command(tmp_path, base_url, "failures", "--run", "3")
-    assert (nothing.code, nothing.out) == (0, "nothing that run 3 did needs anything\n")
+    assert doubt.out == "no rows are in doubt\n"
+    nothing = await command(tmp_path, base_url, "failures", "--run", "2", "--state", "parked")
+    assert (nothing.code, nothing.out) == (0, "no rows of run 2 need attention\n")
+
+
+@pytest.mark.parametrize("words", [("failures",), ("undo", "--yes"), ("export",), ("export", "--rejects", "fix/")])
+async def test_a_run_that_is_not_there_is_a_mistake(
+    tmp_path: Path, service: tuple[Emulator, str], words: tuple[str, ...]
+) -> None:
+    """An empty result would read as if all were well."""
+    _, base_url = service
+    await troubled(tmp_path, service)
+    for number, there_are in (("99", "run 1 only"), ("0", "run 1 only")):
+        ended = await command(tmp_path, base_url, *words, "--run", number)
+        assert (ended.code, ended.out) == (2, "")
+        assert f"--run: {number}: there is no such run; this ledger has {there_are}\n" in ended.err
+    await command(tmp_path, base_url, "run", "a.csv")
+    ended = await command(tmp_path, base_url, *words, "--run", "99")
+    assert "this ledger has runs 1 to 2\n" in ended.err
 
 
 async def test_a_program_gets_whole_ids_and_fields(tmp_path: Path, service: tuple[Emulator, str]) -> None:
@@ -147,7 +162,7 @@ def test_a_new_ledger_needs_nothing(
     SqlitePlace(tmp_path / "imports.db").open().close()
     assert call(["failures"]) == 0
     assert call(["failures", "--json"]) == 0
-    assert capsys.readouterr().out == "nothing needs anything\n[]\n"
+    assert capsys.readouterr().out == "no rows need attention\n[]\n"
 
 
 def test_failures_fit_a_terminal(
@@ -171,7 +186,7 @@ def test_failures_fit_a_terminal(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert sum("flex-import retry --group" in line for line in lines) == 2
-    assert any("flex-import failures --state in_doubt shows candidates" in line for line in lines)
+    assert any(line.endswith("  flex-import failures --state in_doubt") for line in lines)
     assert re.search(r"a\.csv:2 \(\"j\*\*\*\\x1b\[2J\"\), :2, :2", " ".join("\n".join(lines).split()))
     assert re.search(r"^[0-9a-f]{4}  1,235  rejected  media_properties", "\n".join(lines), re.MULTILINE)
 
@@ -188,7 +203,7 @@ def test_failures_say_how_far_the_ledger_is(
             desk.ledger.end_run(1, "finished", "{}")
         call(["failures"])
     said = capsys.readouterr().out
-    assert said.startswith(f"1 row needs something, in 1 group (ledger imports.db, {says})\n")
+    assert said.startswith(f"1 row needs attention, in 1 group (ledger imports.db, {says})\n")
     assert "Repair" not in said
     assert "Give up" in said
 
@@ -219,9 +234,13 @@ async def test_one_cluster_is_sent_again(tmp_path: Path, service: tuple[Emulator
     [
         ("beef", (), "--group: beef: no group has this id; there are:\n  {invalidr} rejected, 2 rows: type: must"),
         ("", (), "--group: is empty"),
-        ("{invalidr}", (), "its 2 rows were rejected before they were sent (type: must be agent"),
-        ("{malformedr}", (), "so there is nothing to send again. Repair them:\n  flex-import export --rejects fix/"),
-        ("{no_sidi}", (), "its 1 rows may exist, so they are not sent again;\n  flex-import reconcile"),
+        ("{invalidr}", (), "nothing can be sent again: 2 rows rejected before being sent\n  (type: must be agent"),
+        ("{malformedr}", (), "run the repaired files:\n  flex-import export --rejects fix/"),
+        (
+            "{no_sidi}",
+            (),
+            "so they are not sent again.\n  See which:  flex-import failures --state in_doubt",
+        ),
         ("{45354p}", ("--state", "rejected"), "--state: rejected: the rows of group {45354p} are parked"),
         ("{45354p}", ("--state", "created"), "--state: created: only rejected, parked, failed and closed rows"),
     ],
@@ -264,7 +283,7 @@ def test_an_id_is_found_by_what_is_unique_of_it(
     assert call(["waive", "--cluster", "xyz", "--reason", "x"]) == 2
     said = capsys.readouterr().err
     assert len(re.findall(r"^  [0-9a-f]{4} ", said, re.MULTILINE)) == 10
-    assert "\n  and 30 more: flex-import failures shows all\n" in said
+    assert "\n  and 30 more; all of them: flex-import failures\n" in said
     assert (
         call(["waive", "-y", "--group", ids[0], "--cluster", ids[1][:6], "--group", ids[0][:5], "--reason", "x"]) == 0
     )
@@ -279,7 +298,7 @@ def test_without_anything_wrong_there_is_no_cluster(
     monkeypatch.chdir(tmp_path)
     SqlitePlace(tmp_path / "imports.db").open().close()
     assert call(["retry", "--cluster", "a"]) == 2
-    assert "--group: a: no group has this id, as nothing needs anything" in capsys.readouterr().err
+    assert "--group: a: no group has this id, as no rows need attention" in capsys.readouterr().err
 
 
 # ---- waive ----------------------------------------------------------------------------------------------------------
@@ -310,7 +329,7 @@ async def test_what_is_signed_off_counts_as_waived_from_then_on(tmp_path: Path, 
     status = await command(tmp_path, base_url, "status")
     assert "exit 0: 5 rows waived by" in status.out
     assert "test accounts" in status.out
-    assert "1 group needs something" in status.out
+    assert "1 group needs attention" in status.out
     assert [one["code"] for one in await groups(tmp_path, base_url)] == ["malformed"]
 
     again = await command(tmp_path, base_url, "run", "a.csv", "--json")
@@ -327,7 +346,7 @@ async def test_what_is_signed_off_counts_as_waived_from_then_on(tmp_path: Path, 
     assert account_of(last) | {"input": 9, "waived": 6, "already done": 3} == account_of(last)
     assert re.search(r"identity +holds   9 = the sum", last.out)
     assert emulator.stats.arrived == arrived, "nothing is sent"
-    assert (await command(tmp_path, base_url, "failures")).out == "nothing needs anything\n"
+    assert (await command(tmp_path, base_url, "failures")).out == "no rows need attention\n"
     exported = await command(tmp_path, base_url, "export", "--rejects", "fix")
     assert exported.out == "nothing is rejected, parked or failed: no files were made\n"
     retry = await command(tmp_path, base_url, "retry", "--json")
@@ -353,8 +372,8 @@ async def test_a_record_is_signed_off_in_every_file(tmp_path: Path, service: tup
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--cluster", "{no_sidi}", "--reason", "x"), "its 1 rows may exist, so nobody can sign them off"),
-        (("--cluster", "{45354p}", "--cluster", "{no_sidi}", "--reason", "x"), "nobody can sign them off"),
+        (("--cluster", "{no_sidi}", "--reason", "x"), "1 row in doubt, so they may exist and cannot be waived"),
+        (("--cluster", "{45354p}", "--cluster", "{no_sidi}", "--reason", "x"), "cannot be waived"),
         (("--cluster", "{45354p}", "--cluster", "beef", "--reason", "x"), "--group: beef: no group has this id"),
         (("--cluster", "{45354p}", "--reason", " "), "--reason: is empty"),
         (("--cluster", "{45354p}"), "--reason"),

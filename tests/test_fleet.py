@@ -361,7 +361,7 @@ async def test_a_fleet_is_seen_and_steered(tmp_path: Path, server: Postgres) -> 
 
         await fleet.enqueue()
         code, out, _ = await fleet.command("status")
-        assert (code, "600 rows: 0 chunks being sent" in out, "no worker is at work" in out) == (0, True, True)
+        assert (code, "queue: 600 rows, 0 chunks being sent" in out, "no worker is running" in out) == (0, True, True)
         for _ in range(2):
             await fleet.hire()
         await emulator.until(lambda: emulator.stats.created > 20)

@@ -227,7 +227,7 @@ def test_a_ledger_that_was_pruned_is_smaller(place: SqlitePlace, capsys: pytest.
     assert call(["ledger", "prune", "--before", f"{day:%Y-%m-%d}", "--yes"]) == 0
     assert "nothing" in capsys.readouterr().out
     assert call(["export", "--rejects", "fix"]) == 0
-    assert "300 rows could not be written" in capsys.readouterr().out
+    assert "300 rows skipped: their records have been pruned" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("yes", [True, False])
@@ -322,8 +322,8 @@ def test_status_says_what_is_at_work(place: SqlitePlace, capsys: pytest.CaptureF
         assert call(["status"]) == 0
         said = capsys.readouterr().out
         assert "in flight\n" in said
-        assert re.search(r"run 1 \(run\) is at work since \S+: process \d+\n", said)
-        assert re.search(r"ago: 5 requests, [\d,.]+/s of 6, 2 in flight, 1 times 429, p99 1,100 ms", said)
+        assert re.match(r"run 1: at work\n  run, running since \d\d:\d\d: process \d+\n", said)
+        assert re.search(r"  limit 6/s; 5 requests, 2 in flight, 1 times 429, p99 1,100 ms \([\d.]+ s ago\)\n", said)
         assert call(["status", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["at_work"].startswith("process ")
         desk.ledger.write([Settle(number, Settlement(desk.row(1).key, Created("UT" + "0" * 32)))])

@@ -934,7 +934,7 @@ def test_an_older_ledger_is_not_looked_at(place: SqlitePlace, way: Callable[[Pat
     earlier_version(place.path)
     before = place.path.read_bytes()
     needs = f"schema 1, this one needs {NOW}"
-    message = f"older flex-import .{needs}.; the next `flex-import run` or `flex-import reconcile` brings"
+    message = f"older flex-import .{needs}.; the next run or reconcile brings"
     with pytest.raises(LedgerRefusedError, match=message) as caught:
         way(place.path)
     assert str(place.path) in str(caught.value)

@@ -282,7 +282,7 @@ async def test_sids_come_from_a_second_file(folder: Path) -> None:
         ("lookup:ids.KD", "lookup:ids", "mapping.interaction_sid: filter lookup is written lookup:NAME.COLUMN"),
         ('key = "nick"', 'key = "nic"', 'people.csv:1: there is no column "nic", which lookup.people.key reads (did'),
         ("more/people.csv", "people.csv", "lookup.people.file: "),
-        ('key = "nick"', 'keys = "nick"', "etc.toml: lookup.people.key: Field required"),
+        ('key = "nick"', 'keys = "nick"', "etc.toml: lookup.people.key: is missing"),
         ("lookup.unused", 'lookup."a.b"', 'etc.toml: lookup: the name "a.b" has a dot; choose another one'),
     ],
 )

@@ -301,7 +301,7 @@ async def test_a_gateway_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
     ("key", "value", "says"),
     [
         ("textfile", "flex.txt", "must end with .prom"),
-        ("port", "70000", "less than or equal to 65535"),
+        ("port", "70000", "must be at most 65535"),
         ("pushgateway", "ftp://user:hunter2@x", "must be an http:// or https:// address"),
         ("pushgateway", "http://[hunter2", "must be an http:// or https:// address"),
     ],

@@ -232,7 +232,7 @@ async def test_a_profile_can_be_named_for_what_fits_none(folder: Path) -> None:
     (folder / "agents_1.csv.gz").rename(folder / "other.gz")
     ended = await flex_import("check", "other.gz", "--profile", "agents", cwd=folder)
     assert ended.code == 0, ended.err
-    assert ended.out.endswith("flex-import run other.gz --profile agents    send the 1\n")
+    assert ended.out.endswith("flex-import run other.gz --profile agents --new-ledger    send the 1\n")
     wrong = await flex_import("run", "other.gz", "--profile", "agent", cwd=folder, env=QUICK)
     assert (wrong.code, wrong.out) == (2, "")
     assert 'there is no profile "agent" (did you mean "agents"?)' in wrong.err
@@ -246,7 +246,7 @@ async def test_a_profile_can_be_named_for_what_fits_none(folder: Path) -> None:
         ('"agent:{Nummer}"', '"agent"', "profile.agents.source.key: reads no column"),
         ('"agent:{Nummer}"', '"{Numer}"', 'there is no column "Numer", which profile.agents.source.key reads (did you'),
         ('delimiter = ";"', 'delimitr = ";"', "profile.agents.source.delimitr: unknown key (did you mean delimiter?)"),
-        ('files = ["agents*.csv"]', "", "profile.agents.files: Field required"),
+        ('files = ["agents*.csv"]', "", "profile.agents.files: is missing"),
         ('files = ["agents*.csv"]', "files = []", "profile.agents.files: Tuple should have at least 1 item"),
         ("[profile.nightly]", '[profile."a b"]', 'profile: the name "a b" has more than letters, digits, _ and -'),
     ],

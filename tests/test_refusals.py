@@ -207,7 +207,7 @@ def test_check_shows_what_a_run_would_reject_with_lines_and_ends_1(capsys: pytes
     assert re.search(r"to send +1  in 1 channel\n", said)
     assert re.search(r"duplicate +1 ", said)
     assert re.search(r"rejected +2 ", said)
-    assert re.search(r" 1  record +has 2 fields, the header has 4 +a\.csv:3\n", said)
+    assert re.search(r" 1  record +has 2 fields, the header has 4\n +a\.csv:3", said)
     assert "a.csv:4" in said
     assert "exit 1: 2 rows would be rejected" in said
     assert not Path("imports.db").exists()

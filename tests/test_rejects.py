@@ -590,6 +590,8 @@ async def test_stdin_comes_back_as_a_file(tmp_path: Path, service: tuple[Emulato
     assert "1 row  my fix/stdin.csv   of stdin" in ended.out
     assert ended.out.endswith("flex-import run 'my fix'/*.csv\n")
     assert (tmp_path / "my fix" / "stdin.csv").read_text("utf-8-sig") == HEADER + "too,few\n"
+    (tmp_path / "a.csv").write_text(csv_of(2))
+    await command(tmp_path, base_url, "run", "a.csv")
     nothing = await command(tmp_path, base_url, "export", "--rejects", "none", "--run", "2")
     assert (nothing.code, nothing.out) == (0, "nothing is rejected, parked or failed: no files were made\n")
     assert not (tmp_path / "none").exists()
@@ -627,6 +629,6 @@ async def test_what_is_not_in_the_files_is_said(place: SqlitePlace, tmp_path: Pa
     assert ended.code == 0, ended.err
     assert "1 row  fix/a.csv   of /data/a.csv" in ended.out
     assert "1 of them failed: the next run sends those again as they are; do not change them" in ended.out
-    assert "5 rows could not be written" in ended.out
-    assert "without a record: /data/a.csv:2, /data/a.csv:3, /data/a.csv:4, …" in ended.out
+    assert "5 rows skipped: their records have been pruned" in ended.out
+    assert "list them:\n/data/a.csv:2, /data/a.csv:3, /data/a.csv:4, …" in ended.out
     assert ended.out.endswith("Next    flex-import run fix/*.csv\n")

@@ -21,6 +21,7 @@ from worker.model import (
     Tally,
 )
 from worker.report import Account, as_json, as_text, duration, group_lines
+from worker.wording import NOTHING_GIVEN
 
 OUTCOMES: dict[str, Outcome] = {
     "created": Created("UT"),
@@ -184,7 +185,7 @@ def test_a_settled_row_is_counted_in_its_place(name: str, outcome: Outcome) -> N
 def test_rows_that_undo_closed_are_not_done(others: dict[str, int]) -> None:
     """The run sent everything else, but not these: as rows that were not sent, with a reason of their own."""
     account = account_of(tally_of(closed=3, **others))
-    assert (account.exit_code, account.reason) == (4, "finished; 3 rows were closed by undo and not sent")
+    assert (account.exit_code, account.reason) == (4, "finished; 3 rows closed by undo and not sent")
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ def test_the_summary_of_a_large_run_is_folded_not_cut() -> None:
     assert "Halted: the first 5 answers" in text
     assert "is a proxy in the way? Nothing lost." in text
     assert "8 h 00 min, 1,172,204 requests, 40.7/s, 12,214 retries, 10,096 times 429" in text
-    assert "1,170,936 rows have changed since they were sent; the ledger keeps them as they were" in text
+    assert "1,170,936 rows changed after being sent; the ledger keeps what was sent" in text
     assert all(one.reason in text for one in GROUPS)
     assert "rows in 3 files" in text
 
@@ -333,13 +334,13 @@ def test_rows_of_stdin_have_no_files() -> None:
 
 def test_groups_say_what_and_where() -> None:
     """The five largest with their ids, a code only when it is one of Twilio's, and the first few places."""
-    assert group_lines(GROUPS[2:]) == [
-        "1 group needs something; what to do: flex-import failures",
+    assert group_lines(GROUPS[2:], NOTHING_GIVEN) == [
+        "1 group needs attention; what to do: flex-import failures",
         "  c418         3  parked    45354 the conversation is closed",
         "                            b.csv:9",
     ]
-    many = group_lines(GROUPS * 3)
-    assert many[0] == "9 groups need something, top 5; what to do: flex-import failures"
+    many = group_lines(GROUPS * 3, NOTHING_GIVEN)
+    assert many[0] == "9 groups need attention, top 5; what to do: flex-import failures"
     assert [line[:6] for line in many if line[2] != " "] == ["9 grou", "  a07c", "  db70", "  c418", "  a07c", "  db70"]
     assert "a.csv:88, :90" in " ".join(many)
 

@@ -50,7 +50,7 @@ def panel(shown: Moment, pace: float = 5.9, now: datetime = NOW, width: int = 80
         (moment(0), 5.9, "23:41 run 2: 0/0 rows, 0 created, 5.9/s of 6"),
         (moment(None, created=1_200), 5.9, "23:41 run 2: 1,200 rows, 1,200 created, 5.9/s of 6"),
         (moment(1_200, created=1_200), 5.9, "23:41 run 2: 1,200/1,200 rows, 1,200 created, 5.9/s of 6"),
-        (moment(600, rate=float("inf")), 1.0, "23:41 run 2: 0/600 rows, 0 created, 1.0/s of inf, all done 23:51"),
+        (moment(600, rate=float("inf")), 1.0, "23:41 run 2: 0/600 rows, 0 created, 1.0/s, no limit, all done 23:51"),
         (
             moment(400_000, **COUNTS),
             5.9,

@@ -520,7 +520,7 @@ def test_a_command_is_an_order(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "parameter COMMAND requires an argument"),
+        ((), "control: COMMAND is missing"),
         (("stop",), "stop"),
         (("rate",), "control rate: say how many requests a second at most: 5, 900/m; inf: as configured"),
         (("rate", "fast"), "control rate: a rate is written as 15, 15/s, 900/m or 36000/h"),

@@ -97,7 +97,7 @@ def test_where_nobody_can_be_asked_a_waiver_is_refused(folder: Path, capsys: pyt
 def test_hints_do_not_name_a_group_to_sign_off(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever copies a hint must not sign the largest group off by it."""
     assert call(["failures"]) == 0
-    assert 'Give up  flex-import waive --group ID --reason "…"' in capsys.readouterr().out
+    assert 'Give up  waive --group ID --reason "…"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

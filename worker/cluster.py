@@ -8,21 +8,32 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
+from worker.wording import NOTHING_GIVEN, Given
+
 _SHORTEST = 4
 
 _ONE_FIELD = re.compile(r"(\w+(?:\.[^:;]+)?): ([^;]+)")
 """`field: problem`. A second field follows a semicolon; what is said of a whole record begins with several words."""
+
+_RETRY = "send its rows again"
+"""Advice that ends so is followed by a command that does it."""
+
+_LOOKED_UP = re.compile(r" a value that lookup\.\S+ (does not have|has twice)")
+_LOOKUP_ADVICE = {
+    "does not have": "add the value to the lookup's file, or correct it in the input",
+    "has twice": "keep one of the two in the lookup's file",
+}
 
 _CHANNEL = {
     # by Twilio's code: what to do about a channel that takes nobody, for who was refused there and who was parked
     "404": "correct the sids in the file",
     "20404": "correct the sids in the file",
     "45006": "correct the sids in the file",
-    "45354": "open it again, then: flex-import retry --group {id}",
+    "45354": f"open it again, then {_RETRY}",
     "45376": "name another channel in the file",
-    "50417": "make room in it, then: flex-import retry --group {id}",
-    "50418": "make room in it, then: flex-import retry --group {id}",
-    "50422": "make room in it, then: flex-import retry --group {id}",
+    "50417": f"make room in it, then {_RETRY}",
+    "50418": f"make room in it, then {_RETRY}",
+    "50422": f"make room in it, then {_RETRY}",
 }
 
 _ADVICE = {
@@ -36,9 +47,9 @@ _ADVICE = {
 
 _ADVICE_OTHERWISE = {
     "rejected": "repair it in the file",
-    "parked": "once it takes people: flex-import retry --group {id}",
+    "parked": f"once it takes people, {_RETRY}",
     "failed": "nothing to do: the next run sends them",
-    "in_doubt": "flex-import failures --state in_doubt shows candidates",
+    "in_doubt": "look at its candidates",
 }
 
 
@@ -82,8 +93,15 @@ class Cluster(NamedTuple):
     @property
     def advice(self) -> str:
         """What to do about it, in one short sentence."""
-        advice = _ADVICE.get((self.state, self.code)) or _ADVICE_OTHERWISE[self.state]
-        return advice.format(id=self.short)
+        if self.local and (found := _LOOKED_UP.search(self.reason)):
+            return _LOOKUP_ADVICE[found.group(1)]
+        return _ADVICE.get((self.state, self.code)) or _ADVICE_OTHERWISE[self.state]
+
+    def command(self, given: Given = NOTHING_GIVEN) -> str:
+        """Return the command that carries the advice out; "" when it takes a person's hand."""
+        if self.state == "in_doubt":
+            return given.command("failures", "--state in_doubt")
+        return given.command("retry", f"--group {self.short}") if self.advice.endswith(_RETRY) else ""
 
     @property
     def where(self) -> str:

@@ -12,6 +12,7 @@ READ_CHARACTERS = 4 * REASON_CHARACTERS
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _PERSONAL = re.compile(r"[^\s@]+@[^\s@]+|\+?\d[\d\s().-]{5,}\d|\"[^\"]*\"|'[^']*'|\b([A-Z]{2})[0-9a-fA-F]{32}\b")
+_NUMBER = re.compile(r"(?<!\w)\d(?:[\d.,]*\d)?(?!\w)")
 _LAST_WORD = re.compile(r"(?<!\S)\S{1,64}\Z")
 
 _TELLING = 3
@@ -23,10 +24,13 @@ _WORDS_OF_THE_API = frozenset({"type", "level"})
 
 
 def masked(message: str) -> str:
-    """Take out what may be a person's, and what would make every row's reason different. Linear in the length."""
+    """Take out what may be a person's, and numbers, which would make every row's reason different.
+
+    Linear in the length.
+    """
     cut = _shortened(message, READ_CHARACTERS)
     found = _PERSONAL.sub(lambda found: f"{found.group(1)}…" if found.group(1) else "***", cut)
-    return _shortened(" ".join(_CONTROL.sub(" ", found).split()), REASON_CHARACTERS)
+    return _shortened(" ".join(_NUMBER.sub("…", _CONTROL.sub(" ", found)).split()), REASON_CHARACTERS)
 
 
 def _shortened(text: str, most: int) -> str:

@@ -66,8 +66,7 @@ def decide(row: Row, listed: Sequence[Listed], around: Surroundings) -> Evidence
     gone = sorted(sid for sid in around.seen if sid.casefold() not in told)
     candidates = (*(one.sid for one in new if one.sid), *gone)
     if around.unresolved > 1:
-        several = f"{around.unresolved} rows of this channel are in doubt; a list cannot tell them apart"
-        return Undecided(several, candidates)
+        return Undecided("several rows of this channel are in doubt; a list cannot tell them apart", candidates)
     if any(one.sid is None for one in listed):
         return Undecided("the list has participants without a sid", candidates)
     if gone:
@@ -75,7 +74,7 @@ def decide(row: Row, listed: Sequence[Listed], around: Surroundings) -> Evidence
     if not new:
         return Absent(tuple(one.sid for one in listed if one.sid is not None))
     if len(new) > 1:
-        return Undecided(f"{len(new)} participants could be this row's", candidates)
+        return Undecided("several participants could be this row's", candidates)
     wanted = _routing(row)
     if contradiction := _contradiction(row, wanted, new[0]):
         return Undecided(f"the only new participant has another {contradiction}", candidates)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import isinf
 
 import anyio
 from rich.console import Console, Group, RenderableType
@@ -19,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.model import Change, Tally
+from worker.wording import plural, share
 
 FRAME_SECONDS = 0.25
 LINE_SECONDS = 60.0
@@ -34,7 +36,7 @@ class Moment:
     rate: the limit in requests a second, ceiling: the one that was set; slots and concurrency likewise, for requests at
     once. waiting: rows whose channel is busy. held: what keeps anything from being sent, if something does. stops: when
     the hours or an option end the run, if they do. took: seconds within which half and 99 of 100 answers came lately.
-    throttled_at: when the last 429 came, in seconds since 1970.
+    throttled_at: when the last 429 came, in seconds since 1970. queue: what workers have before them.
     """
 
     run: int
@@ -50,11 +52,16 @@ class Moment:
     stopping: bool = False
     took: tuple[float, float] | None = None
     throttled_at: float | None = None
+    queue: str = ""
 
     @property
     def limit(self) -> str:
         """The rate's limit in words."""
         return f"{self.rate:.3g}" + (f" (found, set {self.ceiling:g})" if self.rate < self.ceiling else "")
+
+    def speed(self, pace: float) -> str:
+        """Return the pace and its limit in words."""
+        return f"{pace:.1f}/s, no limit" if isinf(self.rate) else f"{pace:.1f}/s of {self.limit}"
 
 
 class Pace:
@@ -78,7 +85,9 @@ def as_line(moment: Moment, pace: float, now: datetime) -> str:
     total = f"/{tally.input_rows:,}" if tally.input_rows is not None else ""
     parts = [f"{tally.accounted:,}{total} rows", f"{tally.created:,} created"]
     parts += [f"{count:,} {name}" for name, count in _worth_saying(tally)]
-    parts.append(moment.held or f"{pace:.1f}/s of {moment.limit}")
+    parts.append(moment.held or moment.speed(pace))
+    if moment.queue:
+        parts.append(moment.queue)
     if moment.stops:
         parts.append(f"stops {moment.stops}")
     if finish := _finish(tally, pace, now):
@@ -117,22 +126,23 @@ def as_panel(moment: Moment, pace: float, now: datetime) -> RenderableType:
     done = tally.accounted
     if tally.input_rows:
         bar = ProgressBar(total=tally.input_rows, completed=done, width=32)
-        share = f"{done:,} of {tally.input_rows:,} rows  {100 * done / tally.input_rows:.1f} %"
-        head.add_row(f"run {moment.run}", bar, share)
+        how_far = f"{done:,} of {plural(tally.input_rows, 'row')}  {share(done, tally.input_rows)}"
+        head.add_row(f"run {moment.run}", bar, how_far)
     else:
-        head.add_row(f"run {moment.run}", f"{done:,} rows")
+        head.add_row(f"run {moment.run}", plural(done, "row"))
     counts = Table.grid(padding=(0, 2))
     for names in (("created", "existed", "duplicate", "already_done"), ("rejected", "parked", "failed", "in_doubt")):
         cells = ((f"  {name.replace('_', ' ')}", f"{getattr(tally, name):,}") for name in names)
         counts.add_row(*(cell for pair in cells for cell in pair))
     finish = _finish(tally, pace, now)
     took, since = _took(moment), _since(moment, now)
-    doing = [f"  all done {finish}"] if finish else []
+    doing = [f"  {moment.queue}"] if moment.queue else []
+    doing += [f"  all done {finish}"] if finish else []
     doing += [f"  stops {moment.stops}"] if moment.stops else []
     doing += [
         f"  {moment.held}"
         if moment.held
-        else f"  sending {pace:.1f}/s of {moment.limit}   in flight {moment.in_flight} of {moment.slots}{took}",
+        else f"  sending {moment.speed(pace)}   in flight {moment.in_flight} of {moment.slots}{took}",
         f"  waiting for a channel {moment.waiting:,}   retries {tally.retries:,}   429s {tally.throttled:,}{since}",
         "  Ctrl-C: cut what is in flight; it would be in doubt"
         if moment.stopping

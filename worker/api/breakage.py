@@ -2,12 +2,15 @@
 
 import errno
 import os
+import re
 import ssl
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from worker.api.proxy import Proxy
+
+_NUMBER = re.compile(r"\d[\d.,]*")
 
 NOT_HTTP = "the answer is not valid HTTP"
 
@@ -33,7 +36,10 @@ _NO_TLS = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_L
 
 
 def reason_of(exc: BaseException) -> str:
-    """Return why there was no answer; without addresses, and without anything that the other side said."""
+    """Return why there was no answer; without addresses, and without anything that the other side said.
+
+    Rows with the same reason are one group, so it has no number that differs from one request to the next.
+    """
     name = type(exc).__name__
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return "no connection in time"
@@ -46,6 +52,10 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, aiohttp.ClientResponseError | aiohttp.ClientPayloadError | HttpProcessingError):
         return NOT_HTTP
     text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    if isinstance(exc, OSError) and _NUMBER.search(text):  # asyncio puts the address in
+        text = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else ""
+    if not type(exc).__module__.startswith("worker."):  # the numbers of our own are limits, which stay the same
+        text = _NUMBER.sub("…", text)
     return f"{name}: {text}" if text else name
 
 

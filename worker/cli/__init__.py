@@ -5,8 +5,10 @@ Heavy rooms are imported by the command that needs them, so that `--help` and `s
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +18,12 @@ from worker.cli import commands  # noqa: F401 - puts them into the app
 from worker.cli.app import app, as_typed, parsable
 from worker.errors import ClosedError, LedgerHeldError, WorkerError
 from worker.state import Exit
+from worker.wording import Given
+
+_CONVERSION = re.compile(r'unable to convert (".*") into ([^ ]+?)\.?$', re.DOTALL)
+_MISSING = re.compile(r'Command "(.+?)" parameter (.+) requires an argument\.')
+_SURPLUS = re.compile(r"Unused Tokens: \[(.*)\]\.", re.DOTALL)
+_KINDS = {"int": "a whole number", "float": "a number"}
 
 _FIRST_OWN = 3
 """The descriptors before it are the standard streams'."""
@@ -56,9 +64,9 @@ def call(arguments: Sequence[str]) -> int:
     try:
         result: Any = app(parsable(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as exc:
-        return _refuse(as_typed(str(exc)), "flex-import --help shows the commands")
+        return _refuse(_in_our_words(as_typed(str(exc))), _help_for(exc))
     except WorkerError as exc:
-        return _stopped(exc)
+        return _stopped(exc, arguments)
     except KeyboardInterrupt:
         _say("stopped by SIGINT")
         return Exit.SIGINT
@@ -71,14 +79,37 @@ def call(arguments: Sequence[str]) -> int:
     return int(result or 0)
 
 
-def _stopped(error: WorkerError) -> int:
-    code = Exit.USAGE
+def _in_our_words(message: str) -> str:
+    """Return a message of the parser without the names of its types."""
+    if found := _MISSING.fullmatch(message):
+        return f"{found.group(1)}: {found.group(2)} is missing"
+    if found := _SURPLUS.fullmatch(message):
+        return f"too many arguments: {found.group(1)}"
+    return _CONVERSION.sub(lambda found: f"{found.group(1)} is not {_KINDS.get(found.group(2), 'valid here')}", message)
+
+
+def _help_for(error: CycloptsError) -> str:
+    """Return where the command that was meant is explained."""
+    chain = " ".join(error.command_chain or ())
+    return f"flex-import {chain} --help shows its options" if chain else "flex-import --help shows the commands"
+
+
+def _stopped(error: WorkerError, words: Sequence[str]) -> int:
+    code, hint = Exit.USAGE, ""
     if isinstance(error, LedgerHeldError):
         code = Exit.HELD
+        hint = f"How far it is:  {_given_in(words).command('status')}\n"
     elif isinstance(error, ClosedError):
         code = Exit.STOPPED
-    _say(f"error: {error}\nexit {code:d}, nothing was sent")
+    _say(f"error: {error}\n{hint}exit {code:d}, nothing was sent")
     return code
+
+
+def _given_in(words: Sequence[str]) -> Given:
+    """Return the options that a command to type next needs, where the command itself never began."""
+    pairs = [*pairwise(words), *(word.partition("=")[::2] for word in words if "=" in word)]
+    found = {name: value for name, value in pairs if name in {"--config", "--ledger"}}
+    return Given(found.get("--config", ""), found.get("--ledger", ""))
 
 
 def _refuse(message: str, hint: str) -> int:

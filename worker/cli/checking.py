@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from worker.cli.forecasting import forecast
-from worker.cli.loading import configure
+from worker.cli.loading import configure, new_folder
 from worker.cli.looping import run_loop
 from worker.cli.presenting import Checked, File, as_object, as_text
 from worker.cli.previewing import written
@@ -79,8 +79,6 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Place | 
         spare_collector()
         read = run_loop(_read, inputs, path, wish, config.settings.source.min_rows)
     options = [
-        *(["--config", str(config_file)] if config_file else []),
-        *(["--ledger", str(ledger)] if ledger else []),
         *(["--profile", wish.profile] if wish.profile is not None else []),
         *(["--strict"] if wish.strict else []),
         *(["--rate", wish.rate] if wish.rate is not None else []),
@@ -97,6 +95,8 @@ def check_files(files: Sequence[str], config_file: Path | None, ledger: Place | 
         path,
         wish.rejects,
         read.written,
+        config.given,
+        new_folder(),
     )
     _print(checked, wish)
     return checked.exit_code

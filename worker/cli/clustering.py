@@ -1,12 +1,14 @@
 """`failures` and `retry --group`: rows that need attention, in groups that people name by their ids."""
 
 import json
+import shlex
 import textwrap
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from worker.cli.loading import configure
+from worker.cli.loading import configure, new_folder, refuse_no_run
 from worker.cli.telling import placed, say, shown, tell
 from worker.cli.wiring import credentials_for, open_own_ledger
 from worker.cluster import Cluster
@@ -18,13 +20,13 @@ from worker.ledger.retrying import closed_channels, pruned
 from worker.ledger.view import InDoubt, Run, View
 from worker.model import Exit, State
 from worker.place import Place
-from worker.report import printable
+from worker.report import duration, printable
+from worker.wording import Given, plural
 
 _COLUMNS = 80
 _LISTED = 10
 _SENT_AGAIN = (State.REJECTED, State.PARKED, State.FAILED)
 _TO_REPAIR = frozenset({State.REJECTED, State.PARKED})
-DOUBTFUL = "flex-import reconcile looks for them, flex-import resolve records what you decide"
 
 
 # ---- failures -------------------------------------------------------------------------------------------------------
@@ -37,20 +39,27 @@ def show_failures(
 
     state, run: only rows in this state, or that this run brought to theirs.
     """
-    path = configure(config, ledger, {}).ledger_path
+    found = configure(config, ledger, {})
+    path = found.ledger_path
     with View(path) as view:
+        last = view.last_run()
+        refuse_no_run(run, last)
         if state is State.IN_DOUBT and not json_wanted:
-            tell(printable("\n".join(_doubt_lines(view.in_doubt(run=run)))))
+            settle = found.settings.doubt.settle_seconds
+            tell(printable("\n".join(_doubt_lines(view.in_doubt(run=run), found.given, time.time() - settle))))
             return Exit.DONE
         clusters = [one for one in placed(view.clusters(run)) if state is None or one.state == state]
-        last = view.last_run()
     if json_wanted:
         tell(json.dumps([_as_object(one) for one in clusters]))
     elif not clusters:
-        tell("nothing needs anything" if run is None else f"nothing that run {run} did needs anything")
+        tell("no rows need attention" if run is None else f"no rows of run {run} need attention")
     else:
         about = f"ledger {shown(str(path))}, {_moment(last, run)}"
-        tell(printable("\n".join([*_head(clusters, about), *table(clusters), *_next_steps(clusters)])))
+        tell(
+            printable(
+                "\n".join([*_head(clusters, about), *table(clusters, found.given), *_next_steps(clusters, found.given)])
+            )
+        )
     return Exit.DONE
 
 
@@ -77,13 +86,16 @@ def _moment(last: Run | None, run: int | None) -> str:
 
 def _head(clusters: Sequence[Cluster], about: str) -> list[str]:
     rows = sum(one.rows for one in clusters)
-    need = f"{rows:,} rows need" if rows > 1 else "1 row needs"
-    groups = f"{len(clusters):,} groups" if clusters[1:] else "1 group"
-    return [*textwrap.wrap(f"{need} something, in {groups} ({about})", _COLUMNS), ""]
+    need = "needs" if rows == 1 else "need"
+    head = f"{plural(rows, 'row')} {need} attention, in {plural(len(clusters), 'group')} ({about})"
+    return [*textwrap.wrap(head, _COLUMNS), ""]
 
 
-def table(clusters: Sequence[Cluster]) -> list[str]:
-    """Return groups as lines of at most 80 columns: rows, state, why, what to do, the first places."""
+def table(clusters: Sequence[Cluster], given: Given) -> list[str]:
+    """Return groups as lines of at most 80 columns: rows, state, why, what to do, the first places.
+
+    given: what the commands below them repeat.
+    """
     wide = max(len(one.short) for one in clusters)
     count = max(6, *(len(f"{one.rows:,}") for one in clusters))
     lines = [f"{'ID':<{wide}} {'ROWS':>{count}}  {'STATE':<8}  WHY, AND WHAT TO DO"]
@@ -95,6 +107,8 @@ def table(clusters: Sequence[Cluster]) -> list[str]:
         parts = [both] if len(indent + both) <= _COLUMNS else [one.advice, one.where]
         for part in parts:
             lines += folded(part, indent, indent)
+        if command := one.command(given):
+            lines.append(indent + printable(command))  # whole, however long: it is to be pasted
     return lines
 
 
@@ -110,17 +124,21 @@ def folded(text: str, start: str, indent: str) -> list[str]:
     )
 
 
-def _next_steps(clusters: Sequence[Cluster]) -> list[str]:
+def _next_steps(clusters: Sequence[Cluster], given: Given) -> list[str]:
     lines = [""]
     if any(one.state in _TO_REPAIR for one in clusters):
-        lines.append("Repair   flex-import export --rejects fix/     original records, reasons beside")
+        command = given.command("export", f"--rejects {new_folder()}")
+        note = "     original records, reasons beside"
+        lines.append(f"Repair   {command}{note if len(command + note) <= _COLUMNS - 9 else ''}")
     if any(one.state in _SENT_AGAIN for one in clusters):
-        lines.append('Give up  flex-import waive --group ID --reason "…"     asks before it signs off')
-    return lines if lines[1:] else []
+        lines.append('Give up  waive --group ID --reason "…"     asks before it signs off')
+    return [printable(line) for line in lines] if lines[1:] else []
 
 
-def _doubt_lines(doubts: Sequence[InDoubt]) -> list[str]:
-    lines = [f"{len(doubts):,} rows in doubt: they may exist, and nothing more is sent to their channels"]
+def _doubt_lines(doubts: Sequence[InDoubt], given: Given, settled_before: float) -> list[str]:
+    if not doubts:
+        return ["no rows are in doubt"]
+    lines = [f"{plural(len(doubts), 'row')} in doubt: they may exist, and nothing more is sent to their channels"]
     for one in doubts:
         lines += [
             "",
@@ -129,11 +147,15 @@ def _doubt_lines(doubts: Sequence[InDoubt]) -> list[str]:
             f"  {one.reason}",
             *(f"  may be {sid}" for sid in one.candidates),
         ]
-    if doubts:
-        key = doubts[0].key
-        lines += ["", "Look again  flex-import reconcile", f"Decide      flex-import resolve {key} --created UT…"]
-        lines.append(f"            flex-import resolve {key} --not-created")
-    return lines
+    lines += ["", f"Look again  {given.command('reconcile')}"]
+    first = doubts[0]
+    key = shlex.quote(first.key)
+    decide = [given.command("resolve", key, f"--created {sid}") for sid in first.candidates]
+    if (wait := first.since / 1000 - settled_before) <= 0:
+        decide.append(given.command("resolve", key, "--not-created"))
+    else:
+        decide.append(f"not before {duration(wait)}: until then the service may still create it")
+    return lines + [f"{'' if number else 'Decide':<12}{line}" for number, line in enumerate(decide)]
 
 
 # ---- retry ----------------------------------------------------------------------------------------------------------
@@ -152,16 +174,17 @@ def to_send_again(
     if cluster is None:
         return list(states or _SENT_AGAIN), None
     with View(config.ledger_path) as view:
-        found = find(view.clusters(), cluster)
+        found = find(view.clusters(), cluster, config.given)
     if found.local:
         raise ConfigError(
-            f"--group: {found.short}: its {found.rows:,} rows were rejected before they were sent ({found.reason}),\n"
-            "  so there is nothing to send again. Repair them:\n"
-            "  flex-import export --rejects fix/, and then flex-import run with the repaired files"
+            f"--group: {found.short}: nothing can be sent again: {rows_of(found.rows)} rejected before being sent\n"
+            f"  ({found.reason}). Export the records, repair them, and run the repaired files:\n"
+            f"  {config.given.command('export', f'--rejects {new_folder()}')}"
         )
     if found.state == State.IN_DOUBT:
         raise ConfigError(
-            f"--group: {found.short}: its {found.rows:,} rows may exist, so they are not sent again;\n  {DOUBTFUL}"
+            f"--group: {found.short}: {rows_of(found.rows)} in doubt: they may exist, so they are not sent again.\n"
+            f"  See which:  {found.command(config.given)}"
         )
     if states and found.state not in states:
         raise ConfigError(f"--state: {states[0].value}: the rows of group {found.short} are {found.state}")
@@ -193,12 +216,12 @@ def prepare_retry(config: Config, states: Sequence[State], why: Why | None) -> l
     return also
 
 
-def find(clusters: Sequence[Cluster], beginning: str) -> Cluster:
+def find(clusters: Sequence[Cluster], beginning: str, given: Given) -> Cluster:
     """Return the group whose id begins so. Raises ConfigError when it is not exactly one."""
     if not beginning:
         raise ConfigError("--group: is empty: is a variable not set?")
     if not clusters:
-        raise ConfigError(f"--group: {beginning}: no group has this id, as nothing needs anything")
+        raise ConfigError(f"--group: {beginning}: no group has this id, as no rows need attention")
     matching = [one for one in clusters if one.id.startswith(beginning)]
     if len(matching) == 1:
         return matching[0]
@@ -209,10 +232,10 @@ def find(clusters: Sequence[Cluster], beginning: str) -> Cluster:
         line = f"{one.short} {one.state.replace('_', ' ')}, {rows_of(one.rows)}: {one.why}"
         lines.append(textwrap.shorten(line, _COLUMNS - 2, placeholder=" …"))
     if len(listed) > _LISTED:
-        lines.append(f"and {len(listed) - _LISTED:,} more: flex-import failures shows all")
+        lines.append(f"and {len(listed) - _LISTED:,} more; all of them: {given.command('failures')}")
     raise ConfigError("\n  ".join(lines))
 
 
 def rows_of(count: int) -> str:
     """Return a number of rows in words."""
-    return "1 row" if count == 1 else f"{count:,} rows"
+    return plural(count, "row")

@@ -18,6 +18,7 @@ from worker.ledger.tables import Tables
 from worker.ledger.view import View
 from worker.model import Created, Exit, Failed, Settlement
 from worker.report import duration
+from worker.wording import Given, plural
 
 _SID = re.compile(r"UT[0-9a-fA-F]{32}")
 _SHOWN = 5
@@ -69,7 +70,7 @@ def resolve_rows(
             _refuse_taken(view, found)
         if not force:
             _refuse_early(found, config.settings.doubt.settle_seconds)
-            _confirm(found)
+            _confirm(found, config.given)
         _record(ledger, found)
     for one in found:
         tell(f"{one.key}  {'created ' + one.sid if one.sid else 'not created; the next run sends it'}")
@@ -85,7 +86,7 @@ def _record(ledger: Tables, found: Sequence[_Decided]) -> None:
         outcome = Created(one.sid) if one.sid else Failed("not_created", "a person decided that it was not made")
         entries.append(Settle(one.number, Settlement(one.key, outcome, ends_doubt=True)))
     ledger.write(entries)
-    ledger.end_run(Exit.DONE, f"{len(found)} rows resolved by {by}", "{}")
+    ledger.end_run(Exit.DONE, f"{plural(len(found), 'row')} resolved by {by}", "{}")
 
 
 def _from_words(keys: Sequence[str], created: str | None, *, not_created: bool) -> list[_Verdict]:
@@ -164,7 +165,7 @@ def _refuse_early(found: Sequence[_Decided], settle_seconds: float) -> None:
             )
 
 
-def _confirm(found: Sequence[_Decided]) -> None:
+def _confirm(found: Sequence[_Decided], given: Given) -> None:
     """Ask about sids that no list showed as their row's; where nobody can be asked, refuse them."""
     unlisted = [one for one in found if one.sid and one.sid not in one.candidates]
     if not unlisted:
@@ -173,8 +174,8 @@ def _confirm(found: Sequence[_Decided]) -> None:
     lines += [f"and {len(unlisted) - _SHOWN:,} more"] * (len(unlisted) > _SHOWN)
     plan = "\n".join(lines)
     if not at_terminal():
-        hint = "Nothing was recorded. flex-import reconcile lists channels again; --force records it all the same"
-        raise ConfigError(f"{plan}\n  {hint}")
+        hint = "Nothing was recorded. --force records it all the same; this lists the channels again:"
+        raise ConfigError(f"{plan}\n  {hint}\n  {given.command('reconcile')}")
     if not agreed(plan, "Record it all the same?" if len(unlisted) == 1 else "Record them all the same?"):
         raise ConfigError("nothing was recorded")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import anyio
 from yarl import URL
 
+from worker.cli.forecasting import rate_of
 from worker.cli.importing import api_of
 from worker.cli.loading import configure
 from worker.cli.looping import run_loop
@@ -73,7 +74,7 @@ def examine(config_file: Path | None, ledger: Place | None, base_url: str | None
     """
     config = configure(config_file, ledger, {"api": {"base_url": base_url}})
     file = shown(str(config.path)) if config.path else "none: the defaults, and FLEX_IMPORT__ variables"
-    here = [Check(Grade.OK, "config", f"{file}; flex-import config show has every value")]
+    here = [Check(Grade.OK, "config", file)]
     credentials, found = _credentials(config)
     files = _files(config)
     here += [found, *_ledger(config, credentials), *_disk(config.ledger_path), files, _hours(config)]
@@ -189,7 +190,7 @@ def _files(config: Config) -> Check:
 def _hours(config: Config) -> Check:
     limits = config.settings.limits
     if not limits.timetable:
-        return Check(Grade.OK, "hours", f"always, at {limits.rate_per_second:g}/s (limits.timetable has none)")
+        return Check(Grade.OK, "hours", f"always, {rate_of(limits.rate_per_second)} (limits.timetable has none)")
     hours = Hours(Timetable(limits.timetable, limits.timezone))
     now = datetime.now(UTC)
     zone = hours.timetable.zone

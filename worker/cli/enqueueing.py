@@ -29,7 +29,9 @@ from worker.ledger.queue import Filling
 from worker.ledger.survey import Survey, Surveyed
 from worker.model import Exit, Row
 from worker.pipeline import WHOLE_INPUT
+from worker.report import next_lines
 from worker.rules import Ruled, asked, assign
+from worker.wording import plural
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ def enqueue_files(
     if json_wanted:
         tell(json.dumps(asdict(found) | {"identity_holds": found.holds, "exit_code": found.exit_code}))
     elif not quiet or found.exit_code is not Exit.DONE:
-        tell(_as_text(found, shown(str(config.ledger_path))))
+        tell(_as_text(found, config))
     return found.exit_code
 
 
@@ -137,15 +139,15 @@ def _count(found: Queued, batch: Surveyed[Row]) -> None:
         setattr(found, name, getattr(found, name) + count)
 
 
-def _as_text(found: Queued, ledger: str) -> str:
+def _as_text(found: Queued, config: Config) -> str:
     rows = [
         ("input", found.read, ""),
         ("queued", found.queued, ""),
         ("queued before", found.known, ""),
         ("already done", found.already_done, ""),
-        ("closed", found.closed, "by undo; flex-import retry --state closed frees them"),
+        ("closed", found.closed, "by undo; not sent"),
         ("duplicate", found.duplicate, ""),
-        ("rejected", found.rejected, "flex-import failures says why"),
+        ("rejected", found.rejected, ""),
         ("parked", found.parked, ""),
         ("waived", found.waived, ""),
         ("in doubt", found.in_doubt, ""),
@@ -154,13 +156,25 @@ def _as_text(found: Queued, ledger: str) -> str:
     ]
     return "\n".join(
         [
-            f"Queued {found.queued:,} rows; {found.chunks:,} chunks are waiting for workers.",
+            f"Queued {plural(found.queued, 'row')} in {plural(found.chunks, 'chunk')} for workers.",
             "",
             *(f"  {name:<14}{count:>11,}   {note}".rstrip() for name, count, note in rows if count or name == "input"),
             f"  {'identity':<14}{'holds' if found.holds else 'BROKEN':>11}",
             "",
-            f"  ledger  {ledger} (run {found.run})",
+            f"  ledger  {shown(str(config.ledger_path))} (run {found.run})",
             "",
-            "Next   flex-import worker   on each host",
+            *_next_lines(found, config),
         ]
     )
+
+
+def _next_lines(found: Queued, config: Config) -> list[str]:
+    type_next = config.given.command
+    steps = []
+    if found.queued or found.known or found.failed:
+        steps.append((type_next("worker"), "on each host"))
+    if found.closed:
+        steps.append((type_next("retry", "--state closed"), "frees them; enqueue the files again"))
+    if found.rejected or found.parked or found.in_doubt:
+        steps.append((type_next("failures"), "says why, and what to do"))
+    return next_lines(steps or [(type_next("status"), "where it stands")])

@@ -5,16 +5,18 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from worker.cli.loading import configure
+from worker.cli.loading import configure, refuse_no_run
+from worker.cli.telling import say
 from worker.errors import ConfigError
 from worker.ledger.view import COLUMNS, View
 from worker.model import Exit
 from worker.place import Place
+from worker.wording import plural
 
 _BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet may take for a formula [OWASP, CSV injection]."""
@@ -43,19 +45,33 @@ def export_rows(
         raise ConfigError("--output: is empty: is a variable not set?")
     path = configure(config, ledger, {}).ledger_path
     refuse_ledger(output, path)
-    with View(path) as view, opened(output) as stream, closing(view.export(states, run)) as rows:
-        if form == "csv":
-            stream.write("\ufeff" * for_excel)
-            writer = csv.writer(_Lines(stream), lineterminator="\r\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(map(_without_formulas, rows) if for_excel else rows)
-        else:
-            flag = COLUMNS.index("reconciled")
-            for row in rows:
-                item = dict(zip(COLUMNS, row, strict=True))
-                item["reconciled"] = bool(row[flag])
-                stream.write(json.dumps(item, ensure_ascii=False) + "\n")
+    with View(path) as view, closing(view.export(states, run)) as rows:
+        refuse_no_run(run, view.last_run())
+        with opened(output) as stream:
+            count = _write(stream, rows, form, for_excel=for_excel)
+    if output != "-":
+        say(f"{plural(count, 'row')} → {output}")
     return Exit.DONE
+
+
+def _write(stream: TextIO, rows: Iterable[tuple[Any, ...]], form: str, *, for_excel: bool) -> int:
+    """Write the rows in a form and return how many there were."""
+    count = 0
+    if form == "csv":
+        stream.write("\ufeff" * for_excel)
+        writer = csv.writer(_Lines(stream), lineterminator="\r\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            count += 1
+            writer.writerow(_without_formulas(row) if for_excel else row)
+    else:
+        flag = COLUMNS.index("reconciled")
+        for row in rows:
+            count += 1
+            item = dict(zip(COLUMNS, row, strict=True))
+            item["reconciled"] = bool(row[flag])
+            stream.write(json.dumps(item, ensure_ascii=False) + "\n")
+    return count
 
 
 class _Lines:

@@ -47,7 +47,7 @@ class Forecast:
     def plan_lines(self) -> list[str]:
         """Return the hours, and when it is done by them; nothing when nothing is to be sent."""
         limits, done = self.settings.limits, self.creates.done
-        rate = _rate(limits.rate_per_second)
+        rate = rate_of(limits.rate_per_second)
         if not self.rows:
             return ["nothing to send"]
         if done is None:
@@ -70,7 +70,7 @@ class Forecast:
             return ['policy "hold": a lost answer waits for a person']
         requests = f"{self.channels:,} request{'s' * (self.channels != 1)}"
         rate = limits.list_rate_per_second
-        cost = f"{requests}, {duration(self.channels / rate)} {_rate(rate)}"
+        cost = f"{requests}, {duration(self.channels / rate)} {rate_of(rate)}"
         if not self.baselines:
             return [
                 "baseline off: a lost answer in a channel that already has participants",
@@ -119,7 +119,8 @@ def forecast(settings: Settings, rows: int, channels: int, now: datetime) -> For
     return Forecast(settings, timetable, now, rows, channels, creates, lists)
 
 
-def _rate(rate: float) -> str:
+def rate_of(rate: float) -> str:
+    """Return a limit of requests in words."""
     return "at no set rate" if math.isinf(rate) else f"at {rate:g}/s"
 
 

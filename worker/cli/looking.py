@@ -1,10 +1,13 @@
 """`status` and `history`: where an import stands and how it came there, beside a run or after it."""
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -13,13 +16,15 @@ from worker.cli.forecasting import forecast
 from worker.cli.loading import configure
 from worker.cli.telling import placed, shown, tell
 from worker.cluster import Cluster
-from worker.config import Settings
+from worker.config import Config, Settings
 from worker.ledger.opening import holders_of
+from worker.ledger.steering import paused_by
 from worker.ledger.view import Run, View
 from worker.model import Sample
 from worker.place import Place, Server
 from worker.report import duration, group_lines, printable
 from worker.state import Exit, State
+from worker.wording import Given, clock, plural, share
 
 if TYPE_CHECKING:
     from worker.ledger.crew import Fleet
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 _BAD = ("rejected", "parked", "failed", "errored", "missing")
 _HEAD = ("RUN", "COMMAND", "STARTED", "ENDED", "REQUESTS", "CREATED", "BAD", "DOUBT", "RATE", "EXIT")
 _SILENT_SECONDS = 5
+_WATCH_SECONDS = 1.0
+_SPAN_MILLISECONDS = 10_000
 _LEFT = 4
 """The first columns are text and stand at the left."""
 
@@ -36,13 +43,14 @@ _LEFT = 4
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """What a ledger says now. holder: who works on it; sample: the newest of the last run, and when it was taken."""
+    """What a ledger says now. holder: who works on it; samples: of the last run, each with its time."""
 
     path: Place
     counts: dict[str, int]
     run: Run | None
     holder: str | None
-    sample: tuple[int, Sample] | None
+    samples: Sequence[tuple[int, Sample]]
+    paused_by: str = ""
     fleet: "Fleet | None" = None
 
     @property
@@ -60,18 +68,44 @@ class _Standing:
 def show_status(config: Path | None, ledger: Place | None, *, quiet: bool, json_wanted: bool) -> int:
     """Print where an import stands; returns exit code 0. Raises LedgerRefusedError when there is no ledger."""
     found = configure(config, ledger, {})
-    path = found.ledger_path
-    with View(path) as view:
-        run = view.last_run()
-        sample = view.last_sample(run.number) if run else None
-        holder = ", ".join(holders_of(path)) or None
-        standing = _Standing(path, view.counts(), run, holder, sample, _fleet(path))
-        groups = placed(view.clusters())
+    standing, groups = _look(found)
     if json_wanted:
         tell(json.dumps(_as_object(standing)))
     elif not quiet or groups:
-        tell(printable(_as_text(standing, groups, found.settings)))
+        tell(printable(_as_text(standing, groups, found)))
     return Exit.DONE
+
+
+def watch_status(config: Path | None, ledger: Place | None) -> int:
+    """Show where an import stands once a second until Ctrl-C: in place on a terminal, else one screen after the other.
+
+    Returns exit code 0. Raises LedgerRefusedError when there is no ledger.
+    """
+    found = configure(config, ledger, {})
+    in_place = sys.stdout is not None and sys.stdout.isatty()
+    with suppress(KeyboardInterrupt, BrokenPipeError):
+        while True:
+            text = printable(_as_text(*_look(found), found))
+            print(_redrawn(text) if in_place else f"{text}\n", flush=True)
+            time.sleep(_WATCH_SECONDS)
+    return Exit.DONE
+
+
+def _redrawn(text: str) -> str:
+    """Return a screen that replaces what is there: each line to its end, then what is below."""
+    lines = text.splitlines()[: max(1, shutil.get_terminal_size().lines - 1)]
+    return "\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J"
+
+
+def _look(config: Config) -> tuple[_Standing, list[Cluster]]:
+    path = config.ledger_path
+    with View(path) as view:
+        run = view.last_run()
+        samples = view.samples(run.number) if run else []
+        holder = ", ".join(holders_of(path)) or None
+        paused = paused_by(path, run.number) if run and run.ended_at is None and holder else ""
+        standing = _Standing(path, view.counts(), run, holder, samples, paused, _fleet(path))
+        return standing, placed(view.clusters())
 
 
 def _fleet(place: Place) -> "Fleet | None":
@@ -87,19 +121,21 @@ def _fleet_as_object(fleet: "Fleet") -> dict[str, object]:
     return fleet._asdict() | {"hosts": hosts, "orders": orders}
 
 
-def _fleet_lines(fleet: "Fleet") -> list[str]:
-    lines = [f"queue        {fleet.queued:>11,} rows: {fleet.taken} chunks being sent, {fleet.waiting} waiting"]
+def _fleet_lines(fleet: "Fleet", given: Given) -> list[str]:
+    lines = [
+        f"queue: {plural(fleet.queued, 'row')}, {plural(fleet.taken, 'chunk')} being sent, {fleet.waiting:,} waiting"
+    ]
     if fleet.left:
         lines.append(f"  {fleet.left:,} of them wait for the next enqueue: their channel had a row in doubt, say")
     for order in fleet.orders:
         what = order.command if order.rate is None else f"{order.rate:g}/s at most"
         lines.append(f"  {what}, as {order.by} says: for all workers, also those that join later")
     if not fleet.hosts:
-        lines.append("no worker is at work: flex-import worker, on as many hosts as you like")
+        lines.append(f"no worker is running; start as many as you like:  {given.command('worker')}")
     for one in fleet.hosts:
         sample = one.sample
-        rate = f"{sample.get('requests', 0):,} requests, {sample.get('in_flight', 0)} in flight"
-        lines.append(f"  {one.host}, process {one.pid} (run {one.run}): {one.chunks} chunks, {rate}")
+        rate = f"{plural(sample.get('requests', 0), 'request')}, {sample.get('in_flight', 0)} in flight"
+        lines.append(f"  {one.host}, process {one.pid} (run {one.run}): {plural(one.chunks, 'chunk')}, {rate}")
         if held := sample.get("held"):
             lines.append(f"    {held}")
         if one.silent_seconds > _SILENT_SECONDS:
@@ -118,49 +154,80 @@ def _as_object(standing: _Standing) -> dict[str, object]:
     }
 
 
-def _as_text(standing: _Standing, groups: Sequence[Cluster], settings: Settings) -> str:
+def _as_text(standing: _Standing, groups: Sequence[Cluster], config: Config) -> str:
     counts = standing.counts
-    lines = [f"ledger {shown(str(standing.path))}"]
+    fleet = standing.fleet
+    if fleet and (fleet.queued or fleet.hosts or fleet.orders):
+        lines = _fleet_lines(fleet, config.given)
+    else:
+        lines = _run_lines(standing, config)
+    lines.append(f"ledger {shown(str(standing.path))}")
     for state in State:
         if counts.get(state):
             note = "   in flight" if state is State.STARTED else ""
             lines.append(f"  {state.value.replace('_', ' '):<12}{counts[state]:>11,}{note}")
     if not counts:
         lines.append("  no rows yet")
-    if (fleet := standing.fleet) and (fleet.queued or fleet.hosts or fleet.orders):
-        lines += _fleet_lines(fleet)
-    else:
-        lines += _run_lines(standing, settings)
     if groups:
-        lines += ["", *group_lines(groups)]
+        lines += ["", *group_lines(groups, config.given)]
     return "\n".join(lines)
 
 
-def _run_lines(standing: _Standing, settings: Settings) -> list[str]:
+def _run_lines(standing: _Standing, config: Config) -> list[str]:
     run, left = standing.run, standing.left
     if run is None:
         return ["no run yet"]
+    zone = zone_of(config.settings)
+    now = datetime.now(zone).astimezone(zone)
+    began = clock(_at(run.started_at, zone), now)
     if standing.at_work:
-        lines = [f"run {run.number} ({run.command}) is at work since {_time(run.started_at)}: {standing.holder}"]
-        return lines + ([_pace(run, *standing.sample)] if standing.sample else [])
+        lines = [_progress(run, standing.samples, now)]
+        lines.append(f"  {run.command}, running since {began}: {standing.holder}")
+        lines += [_pace(*standing.samples[-1])] if standing.samples else []
+        if standing.paused_by:
+            lines.append(f"  paused by {standing.paused_by}; to go on:  {config.given.command('control', 'resume')}")
+        return lines
     if run.ended_at is None:
-        return [f"run {run.number} began {_time(run.started_at)} and has not ended, or was killed"]
-    to_go = f", {left:,} rows of its input to go" if left else ""
-    lines = [f"run {run.number} ended {_time(run.ended_at)}, exit {run.exit_code}: {run.reason}{to_go}"]
+        return [f"run {run.number} began {began} and has not ended, or was killed"]
+    to_go = f"; {plural(left, 'row')} of its input to go" if left else ""
+    ended = clock(_at(run.ended_at, zone), now)
+    lines = [f"run {run.number} ({run.command}) ended {ended}, exit {run.exit_code}: {run.reason}{to_go}"]
     if left:
-        lines += [f"  {line}" for line in forecast(settings, left, 0, datetime.now().astimezone()).plan_lines()]
+        lines += [f"  {line}" for line in forecast(config.settings, left, 0, now).plan_lines()]
     return lines
 
 
-def _pace(run: Run, at: int, sample: Sample) -> str:
-    seconds = max((at - run.started_at) / 1000, 0.001)
-    limit = "no limit" if sample.rate is None else f"{sample.rate:.3g}"
+def _progress(run: Run, samples: Sequence[tuple[int, Sample]], now: datetime) -> str:
+    """Return how far a run is, how fast, and when it is done."""
+    if not samples or samples[-1][1].accounted is None:
+        return f"run {run.number}: at work"
+    at, sample = samples[-1]
+    done, rows = sample.accounted or 0, sample.input_rows
+    since = next((one for one in reversed(samples[:-1]) if at - one[0] >= _SPAN_MILLISECONDS), samples[0])
+    span = (at - since[0]) / 1000
+    pace = (sample.settled - since[1].settled) / span if span else 0.0
+    parts = [f"{done:,} of {rows:,} ({share(done, rows, 0)})" if rows else plural(done, "row")]
+    parts.append(f"{pace:.3g}/s")
+    if rows and pace and done < rows:
+        parts.append(f"done {clock(now + timedelta(seconds=(rows - done) / pace), now)}")
+    return f"run {run.number}: {', '.join(parts)}"
+
+
+def _pace(at: int, sample: Sample) -> str:
+    limit = "no limit" if sample.rate is None else f"limit {sample.rate:.3g}/s"
     ago = duration(max(0.0, time.time() - at / 1000))
     took = f", p99 {sample.p99:,.0f} ms" if sample.p99 is not None else ""
-    return (
-        f"  {ago} ago: {sample.requests:,} requests, {sample.requests / seconds:.1f}/s of {limit}, "
-        f"{sample.in_flight} in flight, {sample.throttled:,} times 429{took}"
-    )
+    sent = f"{plural(sample.requests, 'request')}, {sample.in_flight} in flight, {sample.throttled:,} times 429"
+    return f"  {limit}; {sent}{took} ({ago} ago)"
+
+
+def _at(milliseconds: int, zone: tzinfo | None) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone(zone)
+
+
+def zone_of(settings: Settings) -> tzinfo | None:
+    """Return the zone in which people are told times: the timetable's, or this machine's (None)."""
+    return ZoneInfo(settings.limits.timezone) if settings.limits.timetable else None
 
 
 # ---- history --------------------------------------------------------------------------------------------------------
@@ -169,8 +236,7 @@ def _pace(run: Run, at: int, sample: Sample) -> str:
 def show_history(config: Path | None, ledger: Place | None, *, json_wanted: bool) -> int:
     """Print a line for each run; returns exit code 0. Raises LedgerRefusedError when there is no ledger."""
     found = configure(config, ledger, {})
-    limits = found.settings.limits
-    zone: tzinfo | None = ZoneInfo(limits.timezone) if limits.timetable else None
+    zone = zone_of(found.settings)
     with View(found.ledger_path) as view:
         if json_wanted:
             tell(json.dumps([_run_as_object(run) for run in view.runs()]))

@@ -12,24 +12,26 @@ from worker.cli.forecasting import UNBROKEN, Forecast
 from worker.cli.repairing import REPAIR, as_line, patterns_of
 from worker.cli.sifting import NOT_SENT, Findings, Group
 from worker.cli.telling import masked, shown
+from worker.config import is_loopback
 from worker.headcount import CAP, NON_CHAT_CAP, Channels
 from worker.ledger import SourceFile
 from worker.model import Exit
 from worker.place import Place
 from worker.rejects import Written
-from worker.report import duration, printable, tolerable
+from worker.report import duration, next_lines, printable, tolerable
+from worker.wording import NOTHING_GIVEN, Given, plural
 
 _COLUMNS = 80
 _INDENT = 7
-_NAME, _FIELD, _EXAMPLE = 26, 18, 24
+_NAME, _FIELD = 26, 18
 """How wide a column may become."""
 
-_SHOWN_FILES, _SHOWN_GROUPS, _SHOWN_WARNINGS, _SHOWN_WORDS = 20, 20, 10, 3
+_SHOWN_FILES, _SHOWN_GROUPS, _SHOWN_WARNINGS, _SHOWN_WORDS = 20, 20, 10, 10
 _WHOLE = {"malformed": "record", "key_conflict": "source.key"}
 """Code → what stands in the column of fields where a reason names none."""
 
 _NOTES = {
-    "closed": "by undo, in earlier runs; flex-import retry --state closed frees them",
+    "closed": "by undo, in earlier runs; retry --state closed frees them",
     "duplicate": "the same record again; the first one counts",
     "parked": "by the API, in earlier runs",
     "waived": "in earlier runs",
@@ -53,8 +55,9 @@ class File:
 class Checked:
     """All that a check has to say.
 
-    words: of the command line, the files and then the options that a run needs too. ledger: None when there is none.
-    folder and written: where the rejects went, and what; None without.
+    words: of the command line, the files and then the options that a run needs too, and with them what was `given`.
+    ledger: None when there is none. folder and written: where the rejects went, and what; None without. fix: a folder
+    for rejects that does not exist yet.
     """
 
     findings: Findings
@@ -68,6 +71,8 @@ class Checked:
     ledger: Place | None
     folder: str | None
     written: Sequence[Written]
+    given: Given = NOTHING_GIVEN
+    fix: str = "fix/"
 
     @property
     def exit_code(self) -> Exit:
@@ -138,7 +143,7 @@ def as_text(checked: Checked) -> str:
     """Return the screen."""
     found, code = checked.findings, checked.exit_code
     rows = sum(found.read.values())
-    head = f"{_counted(rows, 'row')} in {_counted(len(checked.files), 'file')}, read in {duration(checked.seconds)}."
+    head = f"{plural(rows, 'row')} in {plural(len(checked.files), 'file')}, read in {duration(checked.seconds)}."
     lines = [f"{head} No network used, nothing sent.", ""]
     lines += [*_file_lines(checked), "", *_count_lines(checked)]
     if found.groups:
@@ -151,10 +156,10 @@ def as_text(checked: Checked) -> str:
         lines += ["", "nothing is rejected: no files were made"]
     lines += ["", *_plan_lines(checked)]
     if commands := _commands(checked):
-        lines += ["", *_command_lines(commands)]
+        lines += ["", *next_lines(commands)]
     if found.rejected:
         within = "" if code else ", no more than exit.tolerate_ratio"
-        lines.append(f"exit {code:d}: {_counted(found.rejected, 'row')} would be rejected{within}")
+        lines.append(f"exit {code:d}: {plural(found.rejected, 'row')} would be rejected{within}")
     return "\n".join(lines)
 
 
@@ -165,10 +170,6 @@ def _plan_lines(checked: Checked) -> list[str]:
     target = f"{account}{' at ' if account else ''}{host}{zone}"
     lines = _block("Plan", [target, *checked.forecast.plan_lines()])
     return lines + _block("Doubt", checked.forecast.doubt_lines()) if checked.findings.send else lines
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _clean(text: str) -> str:
@@ -204,14 +205,14 @@ def _file_lines(checked: Checked) -> list[str]:
         line = f"  {name:<{width}}{file.rows:>11,}  {cells}".rstrip()
         lines.append(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}…")
     if more := len(checked.files) - len(files):
-        lines.append(f"  and {_counted(more, 'more file')}")
+        lines.append(f"  and {plural(more, 'more file')}")
     return lines
 
 
 def _count_lines(checked: Checked) -> list[str]:
     found = checked.findings
     here = sum(group.rows for group in found.groups.values())
-    groups = f"in {_counted(len(found.groups), 'group')}" if found.groups else ""
+    groups = f"in {plural(len(found.groups), 'group')}" if found.groups else ""
     before = f"{found.rejected - here:,} by the API, in earlier runs" if found.rejected > here else ""
     ledger = _clean(shown(str(checked.ledger))) if checked.ledger else ""
     notes = {
@@ -219,7 +220,7 @@ def _count_lines(checked: Checked) -> list[str]:
         "already_done": f"in ledger {ledger}",
         "rejected": "; ".join(filter(None, [groups, before])),
     }
-    counts = [("to_send", found.send, f"in {_counted(checked.channels.number, 'channel')}")]
+    counts = [("to_send", found.send, f"in {plural(checked.channels.number, 'channel')}")]
     counts += [(name, count, notes[name]) for name in NOT_SENT if (count := found.counts.get(name))]
     return [f"  {name.replace('_', ' '):<14}{count:>11,}  {note}".rstrip() for name, count, note in counts]
 
@@ -227,26 +228,27 @@ def _count_lines(checked: Checked) -> list[str]:
 def _group_lines(found: Findings) -> list[str]:
     groups = found.largest_first()
     told = [
-        (short, f"{group.rows:,}", *_parted(code, reason, group), _placed(group.examples[0]))
+        (short, f"{group.rows:,}", *_parted(code, reason, group), ", ".join(map(_clean, group.examples)))
         for short, code, reason, group in groups[:_SHOWN_GROUPS]
     ]
-    heads = ("ID", "ROWS", "FIELD", "PROBLEM", "FOR EXAMPLE")
-    ids, rows, fields, _, examples = (max(map(len, column)) for column in zip(heads, *told, strict=True))
-    room = _COLUMNS - 2 - ids - 2 - rows - 2 - fields - 2 - 2 - examples
+    heads = ("ID", "ROWS", "FIELD", "PROBLEM, AND WHERE", "")
+    ids, rows, fields, *_ = (max(map(len, column)) for column in zip(heads, *told, strict=True))
+    indent = " " * (8 + ids + rows + fields)
     lines = []
-    for short, count, field, problem, example in (heads, *told):
-        first, *others = textwrap.wrap(problem, room, break_on_hyphens=False) or [""]
-        lines.append(f"  {short:<{ids}}  {count:>{rows}}  {field:<{fields}}  {first:<{room}}  {example}".rstrip())
-        lines += [f"{'':<{8 + ids + rows + fields}}{other}" for other in others]
+    for short, count, field, problem, places in (heads, *told):
+        start = f"  {short:<{ids}}  {count:>{rows}}  {field:<{fields}}  "
+        for text, begins in ((problem, start), (places, indent)):
+            lines += textwrap.wrap(
+                text,
+                _COLUMNS,
+                initial_indent=begins,
+                subsequent_indent=indent,
+                break_long_words=len(indent) + len(text.split(" ")[0]) <= _COLUMNS,
+                break_on_hyphens=False,
+            )
     if more := len(groups) - len(told):
-        lines.append(f"  and {_counted(more, 'more group')}; --json has all of them")
+        lines.append(f"  and {plural(more, 'more group')}; --json has all of them")
     return lines
-
-
-def _placed(example: str) -> str:
-    """Return where an example stands, without its folder where there is no room for it."""
-    place = _clean(example)
-    return place if len(place) <= _EXAMPLE else _clipped(place.rpartition("/")[2], _EXAMPLE)
 
 
 def _parted(code: str, reason: str, group: Group) -> tuple[str, str]:
@@ -275,8 +277,8 @@ def _warnings(found: Findings) -> list[tuple[str, Group]]:
 def _warning_lines(checked: Checked) -> list[str]:
     warnings = _warnings(checked.findings)
     told = [
-        f"{_counted(channels.crowded, 'channel')} get{'s' * (channels.crowded == 1)} more than {cap} {whom} "
-        f"({_counted(channels.beyond, 'row')}, may be {code}); {channels.fullest} gets {channels.most:,}"
+        f"{plural(channels.crowded, 'channel')} get{'s' * (channels.crowded == 1)} more than {cap} {whom} "
+        f"({plural(channels.beyond, 'row')}, may be {code}); {channels.fullest} gets {channels.most:,}"
         for channels, cap, whom, code in (
             (checked.channels, CAP, "participants", "50417"),
             (checked.non_chat, NON_CHAT_CAP, "non-chat participants", "50418"),
@@ -284,11 +286,11 @@ def _warning_lines(checked: Checked) -> list[str]:
         if channels.crowded
     ]
     told += [
-        f"{_clean(text)}: {_counted(group.rows, 'row')}, first {_clean(group.examples[0])}"
+        f"{_clean(text)}: {plural(group.rows, 'row')}, first {_clean(group.examples[0])}"
         for text, group in warnings[:_SHOWN_WARNINGS]
     ]
     if more := len(warnings) - _SHOWN_WARNINGS:
-        told += [f"and {_counted(more, 'more kind')}; --json has all of them"] * (more > 0)
+        told += [f"and {plural(more, 'more kind')}; --json has all of them"] * (more > 0)
     return [line for text in told for line in _folded(f"  warning: {text}", 11)]
 
 
@@ -306,28 +308,20 @@ def _commands(checked: Checked) -> list[tuple[str, str]]:
     """Return what to type next, each with what it is for."""
     found, (files, options) = checked.findings, checked.words
     here = sum(group.rows for group in found.groups.values())
-    words = [*map(shlex.quote, files[:_SHOWN_WORDS]), *(["..."] * (len(files) > _SHOWN_WORDS))]
-    typed = " ".join([*words, *map(shlex.quote, options)])
+    type_next, settings = checked.given.command, checked.forecast.settings
+    options = [*map(shlex.quote, options)]
+    typed = [*map(shlex.quote, files), *options]
+    first = checked.ledger is None and not is_loopback(URL(settings.api.url).host or "")
+    sending = [*(["--new-ledger"] * first), *(["--wait"] * bool(settings.limits.timetable))]
     commands = []
     if checked.written:
-        patterns = patterns_of(checked.folder or "", checked.written)
-        given = " ".join([patterns, *map(shlex.quote, options)])
-        commands.append((f"flex-import run {given}", f"the {here:,}, repaired"))
-    elif here:
-        commands.append((f"flex-import check {typed} --rejects fix/", f"the {here:,} to repair"))
-    if found.send:
-        wait = " --wait" if checked.forecast.settings.limits.timetable else ""
-        commands.append((f"flex-import run {typed}{wait}", f"send the {found.send:,}"))
+        words = [patterns_of(checked.folder or "", checked.written), *options, *sending]
+        commands.append((type_next("run", *words), f"the {here:,}, repaired"))
+        sending = [word for word in sending if word != "--new-ledger"]  # the first of the two has made it
+    elif here and len(files) <= _SHOWN_WORDS:
+        commands.append((type_next("check", *typed, f"--rejects {checked.fix}"), f"the {here:,} to repair"))
+    if found.send and len(files) <= _SHOWN_WORDS:
+        commands.append((type_next("run", *typed, *sending), f"send the {found.send:,}"))
+    elif found.send:
+        commands.append((f"the same {len(files):,} files with run instead of check", f"send the {found.send:,}"))
     return commands
-
-
-def _command_lines(commands: Sequence[tuple[str, str]]) -> list[str]:
-    """Return commands, whole, as they are to be typed, and notes beside them where there is room."""
-    width = max(len(_clean(command)) for command, _ in commands)
-    if _INDENT + width + 4 + max(len(note) for _, note in commands) > _COLUMNS:
-        width = 0  # not all have room: those that do need not stand in a column
-    lines = []
-    for number, (command, note) in enumerate(commands):
-        bare = f"{'' if number else 'Next':<{_INDENT}}{_clean(command):<{width}}"
-        lines.append(f"{bare}    {note}" if len(bare) + 4 + len(note) <= _COLUMNS else bare)
-    return lines

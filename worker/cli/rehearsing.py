@@ -4,6 +4,7 @@ The import is the real command in processes of its own, on a ledger that is thro
 """
 
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from worker.ledger import SourceFile
 from worker.ledger.view import COLUMNS, Reject, View
 from worker.model import Exit
 from worker.rejects import write_rejects
-from worker.report import printable
+from worker.report import next_lines, printable
 from worker.rules import Ruled, asked, assign
 from worker.source import Reader, count
 
@@ -107,7 +108,8 @@ def rehearse_files(
         words = [*(["--config", str(config.path)] if config.path else []), *(["--profile", profile] if profile else [])]
         found = run_loop(_rehearse, inputs, rows, Path(name), words, Line(silent=quiet))
     if not quiet or found.exit_code:
-        tell(printable("\n".join(_lines(found, config))))
+        typed = [*map(shlex.quote, files), *(["--profile", shlex.quote(profile)] if profile else [])]
+        tell(printable("\n".join(_lines(found, config, typed))))
     return found.exit_code
 
 
@@ -253,7 +255,7 @@ def _group(one: Cluster) -> list[str]:
 # ---- what is told ---------------------------------------------------------------------------------------------------
 
 
-def _lines(found: _Rehearsed, config: Config) -> list[str]:
+def _lines(found: _Rehearsed, config: Config, words: Sequence[str]) -> list[str]:
     lines = [
         f"Rehearsed with {found.sampled:,} of {found.rows:,} rows, on this machine, with a service that throttled",
         f"{found.throttled:,} requests and let {found.faults:,} others down. Nothing else was sent anywhere.",
@@ -275,5 +277,6 @@ def _lines(found: _Rehearsed, config: Config) -> list[str]:
     fit = round(found.rows * (1 - bad / found.sampled)) if found.sampled else 0
     plan = forecast(config.settings, fit, 0, datetime.now().astimezone()).plan_lines()
     lines += ["", f"Time   the whole input, some {fit:,} rows:", *(f"       {line}" for line in plan)]
-    lines += ["", "Next   flex-import check FILES    every row, not just these", "       flex-import doctor"]
+    type_next = config.given.command
+    lines += ["", *next_lines([(type_next("check", *words), "every row, not just these"), (type_next("doctor"), "")])]
     return [*lines, f"exit {found.exit_code:d}: {Exit(found.exit_code).meaning}"]

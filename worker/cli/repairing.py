@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from worker.cli.loading import configure
+from worker.cli.loading import configure, refuse_no_run
 from worker.cli.telling import say, shown, tell
 from worker.errors import ConfigError, SourceError
 from worker.ledger.view import View
@@ -15,6 +15,7 @@ from worker.place import Place
 from worker.rejects import REASONS, REASONS_SUFFIX, Written, write_rejects
 from worker.report import printable
 from worker.source import Input, find_inputs
+from worker.wording import Given, plural
 
 REPAIR = f"Repair  these records; what is wrong with each stands beside them, in *{REASONS_SUFFIX}"
 
@@ -31,10 +32,11 @@ def export_rejects(
     ledger.
     """
     refuse_no_folder(folder)
-    path = configure(config, ledger, {}).ledger_path
-    with View(path) as view, closing(view.rejects(run)) as rejects:
+    found = configure(config, ledger, {})
+    with View(found.ledger_path) as view, closing(view.rejects(run)) as rejects:
+        refuse_no_run(run, view.last_run())
         written = write_rejects(Path(folder), rejects, view.source, with_reasons=with_reasons)
-    tell(printable("\n".join(_lines(folder, written))))
+    tell(printable("\n".join(_lines(folder, written, found.given))))
     return Exit.DONE
 
 
@@ -46,7 +48,7 @@ def refuse_no_folder(folder: str) -> None:
         raise ConfigError(f"--rejects: {folder}: is no folder; name one, or one that is to be made")
 
 
-def _lines(folder: str, written: Sequence[Written]) -> list[str]:
+def _lines(folder: str, written: Sequence[Written], given: Given) -> list[str]:
     if not written:
         return ["nothing is rejected, parked or failed: no files were made"]
     lines = [as_line(one) for one in written]
@@ -57,11 +59,11 @@ def _lines(folder: str, written: Sequence[Written]) -> list[str]:
         more = ", …" if missing > len(places[:_NAMED_ROWS]) else ""
         lines += [
             "",
-            f"{missing:,} rows could not be written, as the ledger has their records no more; the reasons",
-            f"have them without a record: {', '.join(places[:_NAMED_ROWS])}{more}",
+            f"{plural(missing, 'row')} skipped: their records have been pruned; the reasons still list them:",
+            f"{', '.join(places[:_NAMED_ROWS])}{more}",
         ]
     if patterns := patterns_of(folder, written):
-        lines += ["", REPAIR, f"Next    flex-import run {patterns}"]
+        lines += ["", REPAIR, f"Next    {given.command('run', patterns)}"]
     return lines
 
 
@@ -73,7 +75,7 @@ def patterns_of(folder: str, written: Sequence[Written]) -> str:
 
 def as_line(one: Written) -> str:
     """Return what was written for one input, for a person."""
-    rows = f"{one.records:,} {'row' if one.records == 1 else 'rows'}"
+    rows = plural(one.records, "row")
     source = "stdin" if one.source.path == "-" else shown(one.source.path)
     return f"{rows:>14}  {shown(str(one.path or one.reasons))}   of {source}"
 

@@ -14,12 +14,14 @@ from worker.cli.configuring import masked_settings
 from worker.cli.exporting import opened, refuse_ledger
 from worker.cli.loading import configure
 from worker.cli.telling import masked, placed, shown, tell
+from worker.cluster import Cluster
 from worker.config import Config, as_toml, as_toml_key
 from worker.errors import ConfigError
 from worker.ledger.view import Run, View
 from worker.model import BUCKETS, Exit
 from worker.page import Content, Decision, Doubt, Group, RunLine, Sample, render
 from worker.place import Place
+from worker.wording import Given
 
 _LISTED = 50
 _BAD = ("rejected", "parked", "failed", "errored", "missing")
@@ -61,7 +63,8 @@ def _gather(config: Config, view: View) -> Content:
         identity_holds=bool(last["identity_holds"]) if last else None,
         runs=[_line(run, accounts[run.number], view) for run in runs],
         groups=[
-            Group(one.short, one.rows, one.state, one.why, one.advice, one.where) for one in placed(view.clusters())
+            Group(one.short, one.rows, one.state, one.why, _advice(one, config.given), one.where)
+            for one in placed(view.clusters())
         ],
         doubts_total=len(doubts),
         doubts=[
@@ -71,6 +74,11 @@ def _gather(config: Config, view: View) -> Content:
         decisions=[Decision(one.at / 1000, one.by, one.key, one.decision, one.detail) for one in decisions],
         settings=[(as_toml_key(*one.path), as_toml(one.value)) for one in masked_settings(config)],
     )
+
+
+def _advice(group: Cluster, given: Given) -> str:
+    command = group.command(given)
+    return f"{group.advice}: {command}" if command else group.advice
 
 
 def _zone(config: Config) -> tzinfo:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from worker import __version__
 from worker.api import Api
+from worker.cli.loading import new_folder
 from worker.cli.measuring import measured
 from worker.cli.telling import masked, placed, say, shown
 from worker.cli.wiring import LedgerChoice, obtain_ledger, open_own_ledger
@@ -48,6 +49,7 @@ from worker.screen import Moment, News, as_line, show
 from worker.stopping import Stop, Task, Thresholds, conduct, final_causes, heed_requests
 from worker.submit import Submitter
 from worker.traffic import Alone, Lane, Pace, Traffic
+from worker.wording import plural
 
 _DAY_SECONDS = 86_400
 _BEAT_SECONDS = 1.0
@@ -250,6 +252,7 @@ class Running:
 
     def _sample(self) -> Sample:
         tally, rate, took = self._tally, self._traffic.creates.rate, self._traffic.latencies.take()
+        p50, p90, p99 = (1000 * seconds for seconds in took) if took else (None, None, None)
         return Sample(
             sum(tally.settled.values()),
             tally.settled.get(State.CREATED, 0),
@@ -259,7 +262,11 @@ class Running:
             tally.in_flight,
             rate if isfinite(rate) else None,
             self._traffic.slot_finder.limit,
-            *(1000 * seconds for seconds in took or ()),
+            p50,
+            p90,
+            p99,
+            tally.accounted,
+            tally.input_rows,
         )
 
     def _read_off(self) -> Reading:
@@ -326,10 +333,8 @@ class Running:
         """Tell that it stops, and how a second signal cuts."""
         if not self._job.silent:
             grace = self._settings.stop.grace_seconds
-            say(
-                f"Stopping: {self._tally.in_flight} requests in flight, at most {grace:g} s. Once more cuts them off\n"
-                "(those rows would be in doubt)."
-            )
+            requests = plural(self._tally.in_flight, "request")
+            say(f"Stopping: {requests} in flight, at most {grace:g} s. Press Ctrl-C again to abort them.")
 
     def _announce(self) -> None:
         if self._job.silent:
@@ -340,10 +345,14 @@ class Running:
         account = masked(self._job.credentials.account_sid)
         config = self._job.config.path or "none found, defaults"
         say(
-            f"ledger  {shown(str(self._ledger.path))}: {done:,} rows created so far, {doubt:,} in doubt\n"
+            f"ledger  {shown(str(self._ledger.path))}: {plural(done, 'row')} created so far, {doubt:,} in doubt\n"
             f"target  {URL(self._settings.api.url).host_port_subcomponent}{', ' if account else ''}{account}\n"
             f"config  {config}"
         )
+
+    def _unsendable(self, groups: Sequence[Cluster]) -> int:
+        wanted = self._job.command == "retry" and self._job.why is None and State.REJECTED in self._job.earlier
+        return sum(one.rows for one in groups if one.local) if wanted else 0
 
     def _account(self, elapsed: float) -> Account:
         recorded = self._tally.settled
@@ -368,6 +377,10 @@ class Running:
             ledger_broke=self._ledger_broke,
             groups=groups,
             tolerate_ratio=self._settings.exit.tolerate_ratio,
+            command=self._job.command,
+            given=self._job.config.given,
+            folder=new_folder(),
+            unsendable=self._unsendable(groups),
         )
         try:
             self._ledger.end_run(account.exit_code, account.reason, json.dumps(as_json(account)))
@@ -382,7 +395,5 @@ def _rfc3339(seconds: float) -> str:
 
 def leaves(group: BaseExceptionGroup[LedgerError]) -> list[LedgerError]:
     """Return the errors in a group, and in the groups in it."""
-    found: list[LedgerError] = []
-    for error in group.exceptions:
-        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+    parts = ([error] if isinstance(error, LedgerError) else leaves(error) for error in group.exceptions)
+    return [leaf for part in parts for leaf in part]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import groupby, islice
+from math import isfinite
 
 import anyio
 import structlog
@@ -16,6 +17,7 @@ from yarl import URL
 
 from worker.api import Api
 from worker.cli.importing import SWITCH_SECONDS, api_of, logged
+from worker.cli.loading import refuse_no_run
 from worker.cli.looping import run_loop
 from worker.cli.parameter import Window
 from worker.cli.progressing import Line
@@ -32,11 +34,12 @@ from worker.ledger.tables import Tables
 from worker.ledger.view import Reversible, View
 from worker.logs import LogObserver
 from worker.model import Cause, Exit, State
-from worker.report import duration, most_serious, printable
+from worker.report import duration, most_serious, next_lines, printable
 from worker.schedule import Hours, Schedule
 from worker.stopping import Stop, conduct, final_causes
 from worker.traffic import Traffic
 from worker.undo import CLOSABLE, FIRST_REFUSED, Reversal, Undoer, Undone
+from worker.wording import plural
 
 _FRAME_SECONDS = 0.25
 _LINE_SECONDS = 60.0
@@ -77,8 +80,7 @@ def undo_runs(config: Config, window: Window, wish: Wish) -> int:
     with closing(open_own_ledger(config, credentials)) as ledger, logged(config, quiet=wish.quiet):
         with View(ledger.path) as view:
             found, last = view.reversible(wish.run), view.last_run()
-        if wish.run is not None and (last is None or not 0 < wish.run <= last.number):
-            raise ConfigError(f"--run: {wish.run}: there is no such run; flex-import history shows them")
+        refuse_no_run(wish.run, last)
         if found.created and not wish.yes:
             _ask(config, credentials, wish, found)
         elif not wish.silent:
@@ -98,9 +100,10 @@ def free_closed_rows(config: Config, cluster: str | None) -> int:
         raise ConfigError("--group: closed rows are in no group; leave it out")
     with closing(open_own_ledger(config, credentials_for(config))) as ledger:
         ledger.start_run("retry")
-        [count] = ledger.write([Free()])
-        ledger.end_run(Exit.DONE, f"{count} closed rows are free to be sent again", "{}")
-    rows = f"{count} row{'s' * (count != 1)} closed by undo"
+        [freed] = ledger.write([Free()])
+        count = freed if isinstance(freed, int) else 0
+        ledger.end_run(Exit.DONE, f"{plural(count, 'closed row')} may be sent again", "{}")
+    rows = f"{plural(count, 'row')} closed by undo"
     tell(f"{rows}: free to be sent again, by flex-import run with the files that hold them")
     return Exit.DONE
 
@@ -108,9 +111,10 @@ def free_closed_rows(config: Config, cluster: str | None) -> int:
 def _ask(config: Config, credentials: Credentials, wish: Wish, found: Reversible) -> None:
     rate = config.settings.limits.rate_per_second
     account = masked(credentials.account_sid)
+    channels = plural(found.channels, "channel")
     plan = "\n".join(
         [
-            f"{found.created:,} participants that {wish.whose} created would be closed, in {found.channels:,} channels",
+            f"{plural(found.created, 'participant')} that {wish.whose} created would be closed, in {channels}",
             f"at {URL(config.settings.api.url).host_port_subcomponent}{', ' if account else ''}{account}.",
             f"That takes {duration(found.created / rate)} at least, and takes people out of their conversations.",
             *_type_lines(found),
@@ -119,7 +123,7 @@ def _ask(config: Config, credentials: Credentials, wish: Wish, found: Reversible
     )
     if not at_terminal():
         raise ConfigError(f"{plan}\n  Nobody can be asked here; add --yes")
-    if not agreed(plan, f"Close {found.created:,} participants?"):
+    if not agreed(plan, f"Close {plural(found.created, 'participant')}?"):
         raise ConfigError("nothing was closed")
 
 
@@ -131,7 +135,7 @@ def _type_lines(found: Reversible) -> list[str]:
     agents = found.types.get(CLOSABLE, 0)
     named = [f"{count:,} {type_}{'s' * (count != 1 and type_ in _COUNTABLE)}" for type_, count in others.items()]
     return [
-        f"Only agents can be closed, as Twilio documents it: {agents:,} agent{'s' * (agents != 1)} can be closed;",
+        f"Only agents can be closed, as Twilio documents it: {plural(agents, 'agent')} can be closed;",
         f"{', '.join(named)} cannot. Those are tried all the same, and kept once {FIRST_REFUSED} were refused.",
     ]
 
@@ -150,6 +154,7 @@ class _Undoing:
 
     def __init__(self, config: Config, ledger: Tables, hours: Hours, wish: Wish, found: Reversible) -> None:
         self._settings = config.settings
+        self._given = config.given
         self._ledger = ledger
         self._wish = wish
         self._found = found
@@ -238,10 +243,11 @@ class _Undoing:
                 await anyio.sleep(_FRAME_SECONDS if line.shows else _LINE_SECONDS)
                 done = self._undone
                 rate = done.requests / max(time.monotonic() - began, 0.001)
-                doing = self._traffic.held_by or f"{rate:.1f}/s of {self._traffic.creates.rate:.3g}"
+                limit = self._traffic.creates.rate
+                doing = self._traffic.held_by or (f"{rate:.1f}/s" + (f" of {limit:.3g}" if isfinite(limit) else ""))
                 text = (
                     f"{datetime.now().astimezone():%H:%M} undo of {self._wish.whose}: {done.closed:,} of "
-                    f"{self._found.created:,} closed, {done.errored:,} errors, {doing}"
+                    f"{self._found.created:,} closed, {plural(done.errored, 'error')}, {doing}"
                 )
                 if line.shows:
                     line.draw(text)
@@ -252,7 +258,7 @@ class _Undoing:
 
     def _say_stopping(self) -> None:
         if not self._wish.silent:
-            say(f"Stopping: {self._undone.in_flight} requests in flight. Once more cuts them off.")
+            say(f"Stopping: {plural(self._undone.in_flight, 'request')} in flight. Press Ctrl-C again to abort them.")
 
     def _give_up(self, reason: str) -> None:
         limit = duration(self._settings.stop.outage_seconds)
@@ -303,7 +309,7 @@ class _Undoing:
 
     def _lines(self, code: Exit, reason: str, seconds: float) -> list[str]:
         done, found, left = self._undone, self._found, self._left
-        again = f"flex-import undo {'--all' if self._wish.run is None else f'--run {self._wish.run}'}"
+        again = self._given.command("undo", "--all" if self._wish.run is None else f"--run {self._wish.run}")
         lines = [f"{reason[:1].upper()}{reason[1:]}.", ""]
         lines.append(_line("created", found.created, f"by {self._wish.whose}, and still there"))
         lines.append(_line("closed", done.closed, ""))
@@ -316,13 +322,16 @@ class _Undoing:
         if done.spared:
             lines.append(_line("not tried", done.spared, "only agents can be closed, as the refusals above show"))
         if left:
-            lines.append(_line("left", left, f"again: {again}"))
+            lines.append(_line("left", left, ""))
         lines += [f"  {'kept':<12}{'':>11}   {text}" for text in _kept_lines(found)]
-        lines.append(f"  effort      {duration(seconds)}, {done.requests:,} requests, {done.throttled:,} times 429")
+        lines.append(
+            f"  effort      {duration(seconds)}, {plural(done.requests, 'request')}, {done.throttled:,} times 429"
+        )
         lines.append(f"  ledger      {shown(str(self._ledger.path))} (run {self._number})")
         equation = f"{found.created:,} created = {done.closed:,} closed + {done.errored:,} errors + {left:,} left"
         equation += f" + {done.spared:,} not tried" if done.spared else ""
-        return [*lines, "", f"undo of {self._wish.whose} ended, exit {code:d}: {equation}"]
+        steps = ["", *next_lines([(again, "closes what is left")])] if left else []
+        return [*lines, *steps, "", f"undo of {self._wish.whose} ended, exit {code:d}: {equation}"]
 
 
 def _line(name: str, count: int, note: str) -> str:

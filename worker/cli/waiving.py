@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from worker.cli.clustering import DOUBTFUL, find, folded, rows_of, table
+from worker.cli.clustering import find, folded, rows_of, table
 from worker.cli.loading import configure
 from worker.cli.telling import agreed, at_terminal, person, placed, say, shown, tell
 from worker.cluster import Cluster
@@ -19,6 +19,7 @@ from worker.ledger.waiving import Waived, waived_groups
 from worker.model import Exit, State
 from worker.place import Place
 from worker.report import printable
+from worker.wording import Given
 
 _COLUMNS = 80
 _LISTED = 10
@@ -35,33 +36,35 @@ def waive_groups(config: Path | None, ledger: Place | None, *, groups: Sequence[
     """
     if not reason.strip():
         raise ConfigError("--reason: is empty; say why these rows need nothing more")
-    path = configure(config, ledger, {}).ledger_path
+    settings = configure(config, ledger, {})
+    path, given = settings.ledger_path, settings.given
     by = person()
     with closing(open_ledger(path)) as writer:
         with View(path) as view:
             standing = view.clusters()
-        found = list(dict.fromkeys(find(standing, one) for one in groups))
+        found = list(dict.fromkeys(find(standing, one, given) for one in groups))
         for one in found:
             if one.state == State.IN_DOUBT:
                 raise ConfigError(
-                    f"--group: {one.short}: its {one.rows:,} rows may exist, so nobody can sign them off;\n  {DOUBTFUL}"
+                    f"--group: {one.short}: {rows_of(one.rows)} in doubt, so they may exist and cannot be waived.\n"
+                    f"  See which:  {one.command(given)}"
                 )
         if not yes:
-            _ask(found, reason)
+            _ask(found, reason, given)
         writer.start_run("waive")
         entries: list[Entry] = [Waive(State(one.state), Why(one.code, one.reason), by, reason) for one in found]
         counts = [answer for answer in writer.write(entries) if isinstance(answer, int)]
         writer.end_run(Exit.DONE, f"{rows_of(sum(counts))} waived by {by}: {reason}", "{}")
     for one, count in zip(found, counts, strict=True):
         tell(printable(f"{one.short}  {rows_of(count)} waived, {one.state} until now: {one.why}"))
-    say("Take back  flex-import unwaive ID     flex-import failures --state waived shows them")
+    say(f"Take back  {given.command('unwaive', 'ID')}     {given.command('failures', '--state waived')} shows them")
     return Exit.DONE
 
 
-def _ask(found: Sequence[Cluster], reason: str) -> None:
+def _ask(found: Sequence[Cluster], reason: str, given: Given) -> None:
     rows = rows_of(sum(one.rows for one in found))
     head = textwrap.wrap(f"{rows} would be signed off, and not sent any more: {reason}", _COLUMNS)
-    plan = printable("\n".join([*head, "", *table(placed(found)), ""]))
+    plan = printable("\n".join([*head, "", *table(placed(found), given), ""]))
     if not at_terminal():
         raise ConfigError(f"{plan}\n  Nobody can be asked here; add --yes")
     if not agreed(plan, f"Sign off {rows}?"):

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -31,8 +32,10 @@ from worker.metrics import SECONDS, Metrics, Queue, Reading
 from worker.model import Cause, Exit, Tally
 from worker.report import Account, as_json, as_text
 from worker.schedule import Hours
+from worker.screen import Moment
 from worker.stopping import Stop, Task, conduct, heed_requests, ignore_requests
 from worker.traffic import Alone, Lane, Pace
+from worker.wording import plural
 
 _LONGEST_WAIT_SECONDS = 15.0
 _CHUNK_SLOTS = 8
@@ -164,6 +167,7 @@ class Session(Running):
         self._traffic.lease = self._lease
         self.lost = ""
         self._queued: Queue | None = None
+        self._most_queued = 0
         self._crew = Crew(
             desk,
             pacer,
@@ -202,7 +206,16 @@ class Session(Running):
         return super()._read_off()._replace(queue=self._queued)
 
     def _beside(self, journal: Journal) -> list[Task]:
-        return [*super()._beside(journal), *([self._watch_queue] if self._metrics.wanted else [])]
+        wanted = self._metrics.wanted or not self._job.silent
+        return [*super()._beside(journal), *([self._watch_queue] if wanted else [])]
+
+    def _look(self) -> Moment:
+        moment, queue = super()._look(), self._queued
+        if queue is None:
+            return moment
+        self._most_queued = max(self._most_queued, queue.rows)
+        left = f"{queue.rows:,} of {self._most_queued:,} left, {plural(queue.workers, 'worker')}"
+        return replace(moment, queue=left if queue.rows else "queue empty: waiting for enqueue")
 
     async def _watch_queue(self) -> None:
         """Look how much there is to do as often as that is told to others."""
@@ -275,4 +288,4 @@ class Session(Running):
     def _tell_relieved(self, chunks: int) -> None:
         structlog.get_logger().warning("fleet.relieved", chunks=chunks)
         if not self._job.silent:
-            say(f"{chunks} chunks of a worker that is silent were freed")
+            say(f"{plural(chunks, 'chunk')} of a silent worker reassigned")

@@ -22,8 +22,11 @@ from worker.config.section import (
 from worker.config.section import (
     Metrics as MetricsSettings,
 )
+from worker.config.variable import CONFIG_VARIABLE, ENV_PREFIX
 
 __all__ = [
+    "CONFIG_VARIABLE",
+    "ENV_PREFIX",
     "Config",
     "Doubt",
     "FieldMapping",

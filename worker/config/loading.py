@@ -13,17 +13,45 @@ from worker.config.section import Settings
 from worker.config.variable import CONFIG_VARIABLE, ENV_PREFIX, VariableError, read_variables, stray_variables
 from worker.errors import ConfigError
 from worker.place import Place, server_of
+from worker.wording import NOTHING_GIVEN, Given
 
 _FILE_ONLY = frozenset({"lookup", "profile"})
 """Sections of sections whose names are the user's own: a variable's name has no case."""
 
 
+_WORDS = {
+    "missing": "is missing",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "string_too_short": "must not be empty",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+}
+"""The validator's kinds of errors, in our words."""
+
+
 class Config(NamedTuple):
-    """The settings, the file that they came from (None: defaults, variables and flags alone), and what it says."""
+    """The settings, the file that they came from (None: defaults, variables and flags alone), and what it says.
+
+    given: the options that a command to type next needs, too.
+    """
 
     settings: Settings
     path: Path | None
     from_file: Mapping[str, Any]
+    given: Given = NOTHING_GIVEN
 
     @property
     def ledger_path(self) -> Place:
@@ -167,12 +195,20 @@ def _describe(
         origin = f"TWILIO_{key.upper()}"
     else:
         origin = str(path) if path else "settings"
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = _in_our_words(error)
     if error["type"] in {"model_type", "model_attributes_type", "dict_type"}:
         message = f"must be a section: [{'.'.join(location)}]"
     elif error["type"] == "extra_forbidden":
         message = f"unknown key{_hint(location[-1], _keys_of(*location[:-1]))}"
     return by_variable, f"{origin}: {'.'.join(location)}: {message}"
+
+
+def _in_our_words(error: Any) -> str:
+    """Return what is wrong with a value, without the validator's names for it."""
+    kind, limits = str(error["type"]), error.get("ctx", {})
+    if kind in _WORDS:
+        return _WORDS[kind].format(**limits)
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _hint(word: str, known: Mapping[str, Any]) -> str:

@@ -173,7 +173,7 @@ def _require_this_version(connection: sqlite3.Connection, path: Path) -> None:
     if version < len(MIGRATIONS):
         raise LedgerRefusedError(
             f"{path}: was written by an older flex-import (schema {version}, this one needs {len(MIGRATIONS)}); "
-            "the next `flex-import run` or `flex-import reconcile` brings it up to date"
+            "the next run or reconcile brings it up to date"
         )
 
 

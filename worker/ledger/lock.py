@@ -47,10 +47,7 @@ class Lock:
             raise LedgerError(f"{self._path}: cannot be locked: {exc.strerror}") from exc
         if holder is not None:
             os.close(self._descriptor)
-            raise LedgerHeldError(
-                f"{ledger}: {holder} is working on this ledger. Wait until it has ended; flex-import status shows how "
-                "far it is"
-            )
+            raise LedgerHeldError(f"{ledger}: {holder} is working on this ledger; wait until it has ended")
         with suppress(OSError):  # on a full disk the lock holds, only its holder's name is missing
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"process {os.getpid()}\n".encode(), 0)

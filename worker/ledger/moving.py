@@ -29,7 +29,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "orders": ("id", "run_id", "given_at", "given_by", "command", "rate"),
     "samples": (
         *("run_id", "at", "settled", "created", "requests", "retries", "throttled", "in_flight", "rate", "slots"),
-        *("p50", "p90", "p99"),
+        *("p50", "p90", "p99", "accounted", "input_rows"),
     ),
     "verifications": ("row_id", "run_id", "checked_at", "result", "detail"),
     "closures": ("id", "row_id", "run_id", "closed_at", "sid"),

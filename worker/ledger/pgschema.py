@@ -265,6 +265,10 @@ MIGRATIONS: tuple[str, ...] = (
     GROUP BY run_id, waived_at, waived_by, reason;
     CREATE INDEX decisions_row ON decisions (row_id);
     ALTER TABLE waivers ADD COLUMN code TEXT, ADD COLUMN cause TEXT;
+
+    -- how far a run is in its input, for those who look at it from outside; of older samples nobody knows
+    ALTER TABLE samples ADD COLUMN IF NOT EXISTS accounted BIGINT;
+    ALTER TABLE samples ADD COLUMN IF NOT EXISTS input_rows BIGINT;
     """,
 )
 
@@ -297,5 +301,5 @@ def require(connection: Connection, place: Place, *, older: bool = False) -> Non
     if found < len(MIGRATIONS) and not older:
         raise LedgerRefusedError(
             f"{place}: was written by an older flex-import (schema {found}, this one needs {len(MIGRATIONS)}); "
-            "the next `flex-import run` or `flex-import reconcile` brings it up to date"
+            "the next run or reconcile brings it up to date"
         )

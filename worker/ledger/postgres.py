@@ -93,10 +93,7 @@ def _refuse_forgetful(connection: PostgresConnection, server: Server) -> None:
 def _lock(connection: PostgresConnection, server: Server, *, shared: bool) -> None:
     if not connection.execute(_SHARE if shared else _TAKE).fetchone()[0]:
         holder = ", ".join(_holders(connection)) or "another session"
-        raise LedgerHeldError(
-            f"{server}: {holder} is working on this ledger. Wait until it has ended; flex-import status shows how far "
-            "it is"
-        )
+        raise LedgerHeldError(f"{server}: {holder} is working on this ledger; wait until it has ended")
 
 
 def open_readonly(server: Server) -> PostgresConnection:

@@ -305,6 +305,10 @@ MIGRATIONS: tuple[str, ...] = (
     -- code, cause: why the record was rejected, which is its group; NULL in waivers of older versions
     ALTER TABLE waivers ADD COLUMN code TEXT;
     ALTER TABLE waivers ADD COLUMN cause TEXT;
+
+    -- how far a run is in its input, for those who look at it from outside; of older samples nobody knows
+    ALTER TABLE samples ADD COLUMN accounted INTEGER;
+    ALTER TABLE samples ADD COLUMN input_rows INTEGER;
     """,
 )
 

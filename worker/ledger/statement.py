@@ -87,8 +87,9 @@ UPDATE rows SET unproven = CASE WHEN EXISTS (
 WHERE id = ?
 """
 SAMPLE = """
-INSERT INTO samples (run_id, at, settled, created, requests, retries, throttled, in_flight, rate, slots, p50, p90, p99)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO samples (run_id, at, settled, created, requests, retries, throttled, in_flight, rate, slots, p50, p90, p99,
+    accounted, input_rows)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id, at) DO NOTHING
 """
 THIN = """

@@ -25,6 +25,9 @@ _STEERED = ("run", "retry", "reconcile", "undo", "verify", "worker")
 
 _ORDER = "INSERT INTO orders (run_id, given_at, given_by, command, rate) VALUES (?, ?, ?, ?, ?)"
 _FURTHER = "SELECT id, command, rate, given_by FROM orders WHERE run_id = ? AND id > ? ORDER BY id"
+_PAUSED = """
+SELECT command, given_by FROM orders WHERE run_id = ? AND command IN ('pause', 'resume') ORDER BY id DESC LIMIT 1
+"""
 _STANDING = """
 SELECT id, command, rate, given_by FROM orders WHERE id IN (
     SELECT max(orders.id) FROM orders JOIN runs ON runs.id = run_id
@@ -52,10 +55,7 @@ def give_order(path: Place, command: Command, rate: float | None, by: str) -> li
         with closing(open_beside(path)) as connection:
             holders = holders_of(path)
             if not holders:
-                raise LedgerRefusedError(
-                    f"{path}: no run is at work on this ledger, so there is none to steer; flex-import status shows "
-                    "where it stands"
-                )
+                raise LedgerRefusedError(f"{path}: no run is at work on this ledger, so there is none to steer")
             connection.begin()
             connection.hold("runs")  # from here on the run cannot end before the order is in
             runs = _steered(connection, path, holders)
@@ -103,6 +103,16 @@ def standing_orders(connection: Connection) -> list[Order]:
     """Return what workers were told and have to heed whenever they join: a pause that goes on, a rate that holds."""
     found = [Order(*row) for row in connection.execute(_STANDING).fetchall()]
     return [order for order in found if order.command != "resume" and order.rate != inf]
+
+
+def paused_by(path: Place, run: int) -> str:
+    """Return the name of the person who paused this run; "" when it is not paused. Raises LedgerError."""
+    try:
+        with closing(open_readonly(path)) as connection:
+            found = connection.execute(_PAUSED, (run,)).fetchone()
+    except sqlite3.Error as exc:
+        raise LedgerError(f"{path}: the ledger cannot be read: {exc}") from exc
+    return str(found[1]) if found and found[0] == "pause" else ""
 
 
 class Orders:

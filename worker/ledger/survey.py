@@ -199,7 +199,7 @@ class Survey:
     def _repairs_in_vain(self, row: Draft, mended: Known, surveyed: Surveyed[Draft]) -> None:
         """Count a record that repairs a row which needs no repair: it exists, or is sent as it was."""
         standing = standing_of(mended, mended.fingerprint)
-        if standing is not Standing.SEND:
+        if standing is not Standing.SEND and mended.state is not State.STARTED:  # which this run is sending
             surveyed.count(standing.value)
             return
         surveyed.count("duplicate")

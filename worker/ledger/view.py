@@ -55,7 +55,8 @@ WHERE kind = 'rejected'
 
 _RUNS = "SELECT id, command, started_at, ended_at, exit_code, reason, summary FROM runs"
 _SAMPLES = """
-SELECT at, settled, created, requests, retries, throttled, in_flight, rate, slots, p50, p90, p99 FROM samples
+SELECT at, settled, created, requests, retries, throttled, in_flight, rate, slots, p50, p90, p99,
+    accounted, input_rows FROM samples
 """
 
 _IN_DOUBT = """

@@ -135,7 +135,7 @@ class Sample(NamedTuple):
     """How the run is doing. Counters since its beginning; rate: its limit in requests a second, None without one.
 
     slots: requests at once, at most. p50, p90, p99: how long the answers since the sample before took, in milliseconds;
-    None when there were none.
+    None when there were none. accounted: of its input_rows, how many were dealt with; None where that is not known.
     """
 
     settled: int
@@ -149,3 +149,5 @@ class Sample(NamedTuple):
     p50: float | None = None
     p90: float | None = None
     p99: float | None = None
+    accounted: int | None = None
+    input_rows: int | None = None

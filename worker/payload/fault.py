@@ -66,8 +66,8 @@ class UnfitError(Exception):
 def strange(names: Sequence[str]) -> list[Fault]:
     """Return the faults of a record with fields that no participant has."""
     faults = [Fault(shown(name), "is no field of a participant") for name in names[:NAMED_FIELDS]]
-    more = len(names) - NAMED_FIELDS
-    return faults + [Fault(f"{more:,} more", "no fields of a participant")] * (more > 0)
+    more = names[NAMED_FIELDS:]
+    return faults + [Fault("and more", "are no fields of a participant")] * bool(more)
 
 
 def shown(name: str) -> str:

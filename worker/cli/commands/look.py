@@ -11,13 +11,24 @@ from worker.state import State
 
 
 @app.command(group=LOOK)
-def status(*, config: ConfigFile = None, ledger: LedgerFile = None, quiet: Quiet = False, json: Json = False) -> int:
-    """Show where the import stands, beside a run or after it.
+def status(
+    *,
+    config: ConfigFile = None,
+    ledger: LedgerFile = None,
+    watch: Annotated[bool, flag("Show it again once a second, until Ctrl-C.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Show where the import stands, during a run or after it.
 
-    Example: flex-import status
+    Example: flex-import status --watch
     """
-    from worker.cli.looking import show_status
+    from worker.cli.looking import show_status, watch_status
 
+    if watch:
+        if json or quiet:
+            raise ConfigError(f"--watch: shows a screen again and again; leave out {'--json' if json else '--quiet'}")
+        return watch_status(config, ledger)
     return show_status(config, ledger, quiet=quiet, json_wanted=json)
 
 
