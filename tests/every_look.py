@@ -18,7 +18,6 @@ def looks(ledger: str, service: str, folder: str) -> list[list[str]]:
         ["history", "--json"],
         ["failures"],
         ["failures", "--json"],
-        ["failures", "--run", "1"],
         *(["failures", "--state", state] for state in ("rejected", "parked", "failed", "in_doubt")),
         ["export"],
         ["export", "--format", "ndjson"],

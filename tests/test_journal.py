@@ -425,7 +425,7 @@ async def test_a_wrong_outcome_takes_only_its_group(tmp_path: Path) -> None:
             with pytest.raises(LedgerError, match="is no longer started"):
                 await journal.settle(settle.number, settle.settlement)
             await journal.intend(Intent(desk.row(2)))
-    assert [found["state"] for found in place.rows()] == ["created", "started"]
+    assert [found["state"] for found in place.rows()] == ["created", "in_doubt"]
 
 
 async def test_a_ledger_that_never_answers_is_dead_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
