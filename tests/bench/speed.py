@@ -25,7 +25,6 @@ from tests.bench.memory import CREDENTIALS, write_rows
 
 ROOT = Path(__file__).parents[2]
 TASKS = 64
-SID = "UT" + "0" * 32
 NGINX = """
 daemon off;
 worker_processes 1;
@@ -42,7 +41,7 @@ http {{
     listen 127.0.0.1:{port};
     location / {{
       if ($request_method = GET) {{ return 200 '{{"participants": [], "meta": {{"next_page_url": null}}}}'; }}
-      return 201 '{{"sid": "{sid}", "type": "customer"}}';
+      return 201 '{{"sid": "UT$request_id"}}';
     }}
   }}
 }}
@@ -96,7 +95,7 @@ def nginx(folder: Path) -> Iterator[tuple[str, int]]:
     """Serve on loopback; yield the address and the pid of the worker."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, sid=SID))
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port))
     server = subprocess.Popen(["nginx", "-c", f"{folder}/nginx.conf", "-p", str(folder)])
     try:
         for _ in range(200):
