@@ -16,6 +16,7 @@ import structlog
 
 from worker.api import Api
 from worker.cli.importing import SWITCH_SECONDS, api_of, logged
+from worker.cli.loading import refuse_no_run
 from worker.cli.looping import run_loop
 from worker.cli.parameter import Window
 from worker.cli.progressing import Line
@@ -92,8 +93,7 @@ def verify_runs(config: Config, window: Window, wish: Wish) -> int:
     with closing(open_own_ledger(config, credentials)) as ledger, logged(config, quiet=wish.quiet):
         with View(ledger.path) as view:
             last = view.last_run()
-        if wish.run is not None and (last is None or not 0 < wish.run <= last.number):
-            raise ConfigError(f"--run: {wish.run}: there is no such run; flex-import history shows them")
+        refuse_no_run(wish.run, last)
         number = ledger.start_run("verify")
         with closing(CreatedRows(ledger.path, Scope(number, wish.run, wish.sample))) as rows:
             sys.setswitchinterval(SWITCH_SECONDS)

@@ -1,7 +1,6 @@
 """What became of records, one by one: for `annotate`, which writes it beside each record of an input."""
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -55,8 +54,7 @@ class Fates:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with closing(self._connection):
-            pass
+        self._connection.close()
 
     def number_of(self, source: SourceFile) -> int:
         """Return the number of an input in the ledger; 0 for one that it has never read."""

@@ -242,12 +242,6 @@ class View:
             found = connection.execute(f"{_SAMPLES} WHERE run_id = ? ORDER BY at", (run,))
             return [(at, Sample(*sample)) for at, *sample in found]
 
-    def last_sample(self, run: int) -> tuple[int, Sample] | None:
-        """Return the newest sample of a run, with its time in milliseconds since 1970."""
-        with self._reading() as connection:
-            found = connection.execute(f"{_SAMPLES} WHERE run_id = ? ORDER BY at DESC LIMIT 1", (run,)).fetchone()
-        return (found[0], Sample(*found[1:])) if found else None
-
     def binding(self) -> dict[str, str]:
         """Return what the ledger belongs to: field → value."""
         with self._reading() as connection:
