@@ -9,6 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.commands import finish, start
@@ -110,6 +111,7 @@ def test_rows_are_queued_once_and_handed_out_in_their_order(place: Server, ledge
     found = [one.row for one in ledger.queued(taken.chunk, 0, 1000)]
     assert found == wanted[: len(found)]
     assert desk.finish(taken)
+    assert not desk.is_empty()
     later = desk.take()
     assert later is not None
     assert later.chunk > taken.chunk
@@ -391,6 +393,29 @@ async def test_a_fleet_is_seen_and_steered(tmp_path: Path, server: Postgres) -> 
         late.terminate()
         assert await late.wait() == 143
         await fleet.finish()
+
+
+async def test_who_ends_with_the_queue_waits_for_chunks_of_others(tmp_path: Path, server: Postgres) -> None:
+    """A worker ends once nothing is queued; a chunk that another one has may come back, so it is not the end."""
+    from worker.emulator import Emulator, serve  # noqa: PLC0415 - only here
+
+    emulator = Emulator()
+    async with serve(emulator) as base_url:
+        fleet = Fleet(Scale(rows=120, channels=40, rate=60, workers=2), tmp_path, server, emulator, base_url)
+        await fleet.enqueue()
+        with closing(Desk(fleet.place)) as other, closing(open_together(fleet.place)) as ledger:
+            other.join(ledger.start_run("worker"))
+            taken = other.take()
+            assert taken is not None
+            ending = await fleet.hire("--exit-when-empty")
+            await emulator.until(lambda: emulator.stats.created > 0)
+            with anyio.move_on_after(3):
+                await ending.wait()
+            assert ending.returncode is None
+            assert other.give_back(taken)
+            assert await ending.wait() == 0
+        assert emulator.stats.created == 120
+        assert await (await fleet.hire("--exit-when-empty")).wait() == 0
 
 
 async def test_rows_that_wait_for_their_slot_are_no_outage(tmp_path: Path, server: Postgres) -> None:

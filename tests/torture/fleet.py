@@ -137,11 +137,23 @@ class Fleet:
         return ended.code, ended.out, ended.err
 
     async def hire(
-        self, place: str | None = None, before: Sequence[str] = (), module: Sequence[str] = ("worker",)
+        self,
+        *options: str,
+        place: str | None = None,
+        before: Sequence[str] = (),
+        module: Sequence[str] = ("worker",),
     ) -> Process:
         """Start a worker. place: how it reaches the database; before, module: as of `start`."""
         words = ["worker", "--ledger", place or self.place, "--base-url", self.base_url]
-        words += ["--rate", str(self.scale.rate), "--concurrency", str(self.scale.concurrency), "--json", "-q"]
+        words += [
+            "--rate",
+            str(self.scale.rate),
+            "--concurrency",
+            str(self.scale.concurrency),
+            "--json",
+            "-q",
+            *options,
+        ]
         process = await start(*words, cwd=self.folder, env=self.env, before=before, module=module)
         self.workers.append(process)
         return process
@@ -267,7 +279,7 @@ async def restart(fleet: Fleet) -> None:
 async def cut(fleet: Fleet) -> None:
     """Cut one more worker off from the database for 25 seconds: the link of its network namespace goes down."""
     async with _namespace(fleet) as place:
-        process = await fleet.hire(place, _IN_NAMESPACE)
+        process = await fleet.hire(place=place, before=_IN_NAMESPACE)
         await asyncio.sleep(6)
         await _ip("link", "set", "fleet-db", "down")
         fleet.blows += 1

@@ -44,8 +44,11 @@ _CHUNK_SLOTS = 8
 _MOST_CHUNKS = 32
 
 
-def attend(config: Config, hours: Hours, *, quiet: bool, json_wanted: bool) -> int:
-    """Send what is queued until told to stop; returns the exit code. Raises WorkerError for what stops it before."""
+def attend(config: Config, hours: Hours, *, exit_when_empty: bool, quiet: bool, json_wanted: bool) -> int:
+    """Send what is queued until told to stop, or until the queue is empty; returns the exit code.
+
+    Raises WorkerError for what stops it before.
+    """
     server_in(config)
     credentials = credentials_for(config)
     job = Job(
@@ -66,7 +69,7 @@ def attend(config: Config, hours: Hours, *, quiet: bool, json_wanted: bool) -> i
         sys.setswitchinterval(SWITCH_SECONDS)
         spare_collector()
         ignore_requests()
-        account = run_loop(_attend, job, api)
+        account = run_loop(partial(_attend, exit_when_empty=exit_when_empty), job, api)
     if json_wanted:
         tell(json.dumps(as_json(account)))
     elif not quiet or account.exit_code is not Exit.DONE:
@@ -74,10 +77,10 @@ def attend(config: Config, hours: Hours, *, quiet: bool, json_wanted: bool) -> i
     return account.exit_code
 
 
-async def _attend(job: Job, api: Api) -> Account:
+async def _attend(job: Job, api: Api, *, exit_when_empty: bool) -> Account:
     stop = Stop()
     with measured(job.config) as metrics:
-        shift = _Shift(job, api, metrics, stop)
+        shift = _Shift(job, api, metrics, stop, exit_when_empty=exit_when_empty)
         await conduct(
             shift.work,
             stop,
@@ -93,11 +96,12 @@ async def _attend(job: Job, api: Api) -> Account:
 class _Shift:
     """A worker from its start to its end: sessions, one after the other, as the database comes and goes."""
 
-    def __init__(self, job: Job, api: Api, metrics: Metrics, stop: Stop) -> None:
+    def __init__(self, job: Job, api: Api, metrics: Metrics, stop: Stop, *, exit_when_empty: bool) -> None:
         self._job = job
         self._api = api
         self._metrics = metrics
         self._stop = stop
+        self._exit_when_empty = exit_when_empty
         self._session: Session | None = None
         self.account: Account | None = None
         self.trouble = ""
@@ -135,7 +139,10 @@ class _Shift:
                 closing(await anyio.to_thread.run_sync(partial(Pacer, server))) as pacer,
             ):
                 parts = (self._api, ledger, self._metrics)
-                self._session = Session(self._job, *parts, desk=desk, pacer=pacer, outer=self._stop)
+                ends = self._exit_when_empty
+                self._session = Session(
+                    self._job, *parts, desk=desk, pacer=pacer, outer=self._stop, exit_when_empty=ends
+                )
                 self.account = await self._session.attend()
                 return self._session.lost
         finally:
@@ -156,7 +163,16 @@ class Session(Running):
     """A worker while its database is there. lost: why it had to end, when that is a reason to begin another one."""
 
     def __init__(
-        self, job: Job, api: Api, ledger: FleetLedger, metrics: Metrics, *, desk: Desk, pacer: Pacer, outer: Stop
+        self,
+        job: Job,
+        api: Api,
+        ledger: FleetLedger,
+        metrics: Metrics,
+        *,
+        desk: Desk,
+        pacer: Pacer,
+        outer: Stop,
+        exit_when_empty: bool,
     ) -> None:
         self._slots: list[Slots] = []
         self._lease = Lease()
@@ -178,6 +194,7 @@ class Session(Running):
             wake=self._traffic.wake,
             on_relieved=self._tell_relieved,
             clock=time.monotonic,
+            exit_when_empty=exit_when_empty,
         )
 
     def _share(self, name: str, limiter: Alone, lane: Lane) -> Pace:

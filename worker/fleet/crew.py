@@ -28,6 +28,7 @@ IDLE_SECONDS = 0.5
 class Crew:
     """A worker's part in it. sample: what others may know of it. wake: called when the lease holds again.
 
+    exit_when_empty: whether it ends once no chunk waits and nobody holds one, instead of waiting for `enqueue`.
     broke: whether the database could not be used.
     """
 
@@ -43,6 +44,7 @@ class Crew:
         wake: Callable[[], None],
         on_relieved: Callable[[int], None],
         clock: Callable[[], float],
+        exit_when_empty: bool = False,
     ) -> None:
         self._desk = desk
         self._pacer = pacer
@@ -53,6 +55,7 @@ class Crew:
         self._wake = wake
         self._on_relieved = on_relieved
         self._clock = clock
+        self._exit_when_empty = exit_when_empty
         self._thread = anyio.CapacityLimiter(1)
         self._pacing = anyio.CapacityLimiter(1)
         self.broke = False
@@ -91,11 +94,14 @@ class Crew:
         while not self._stop.draining.is_set():
             await places.acquire()
             # who may not send leaves chunks to others
-            taken = await self.ask(self._desk.take) if self._lease() else None
+            may_send = self._lease()
+            taken = await self.ask(self._desk.take) if may_send else None
             if taken is not None:
                 chunks.start_soon(self._heed, partial(self._send, Chunk(parts, taken), taken, places))
                 continue
             places.release()
+            if self._exit_when_empty and may_send and await self.ask(self._desk.is_empty):
+                return
             with anyio.move_on_after(IDLE_SECONDS):
                 await self._stop.draining.wait()
 

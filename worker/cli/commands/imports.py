@@ -237,6 +237,7 @@ def worker(
     concurrency: Concurrency = None,
     base_url: BaseUrl = None,
     window: Window = ANY_TIME,
+    exit_when_empty: Annotated[bool, flag("End once nothing is queued, instead of waiting for enqueue.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
@@ -253,4 +254,5 @@ def worker(
 
     limits = {"rate_per_second": rate, "concurrency": concurrency}
     settings = configure(config, ledger, {"limits": limits, "api": {"base_url": base_url}})
-    return attend(settings, hours_of(settings.settings.limits, window), quiet=quiet, json_wanted=json)
+    hours = hours_of(settings.settings.limits, window)
+    return attend(settings, hours, exit_when_empty=exit_when_empty, quiet=quiet, json_wanted=json)
