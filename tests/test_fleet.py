@@ -2,12 +2,14 @@
 
 import json
 import re
+import time
 from asyncio.subprocess import PIPE
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -21,6 +23,8 @@ from tests.test_command import csv_of
 from tests.torture.fleet import Fleet, Scale, kill, nothing, undergo
 from worker.emulator import UNDECIDABLE
 from worker.errors import ConfigError, LedgerError, LedgerHeldError, LedgerRefusedError
+from worker.fleet import Crew, Parts
+from worker.lease import Lease
 from worker.ledger import FENCED, Fence, Fenced, Intent, Known, Settle, opening, steering
 from worker.ledger.crew import look_at_fleet
 from worker.ledger.fleet import FleetLedger
@@ -29,6 +33,7 @@ from worker.ledger.postgres import create_ledger, open_ledger, open_together
 from worker.ledger.queue import CHUNK_ROWS, Desk, Filling, Pacer, Told, partition_of, set_up
 from worker.model import Failed, Row, Settlement, State
 from worker.place import Server
+from worker.stopping import Stop
 
 NOTHING = Told(0, None)
 
@@ -111,10 +116,21 @@ def test_rows_are_queued_once_and_handed_out_in_their_order(place: Server, ledge
     found = [one.row for one in ledger.queued(taken.chunk, 0, 1000)]
     assert found == wanted[: len(found)]
     assert desk.finish(taken)
-    assert not desk.is_empty()
     later = desk.take()
     assert later is not None
     assert later.chunk > taken.chunk
+
+
+def test_the_queue_is_empty_when_no_chunk_waits_or_is_held(place: Server, desk: Desk) -> None:
+    """A worker that ends with the queue relies on it."""
+    assert desk.is_empty()
+    fill(place, rows(5))
+    assert not desk.is_empty()
+    taken = desk.take()
+    assert taken is not None
+    assert not desk.is_empty()
+    assert desk.finish(taken)
+    assert desk.is_empty()
 
 
 def test_what_an_enqueue_left_open_is_handed_out_by_the_next(place: Server, desk: Desk) -> None:
@@ -395,27 +411,62 @@ async def test_a_fleet_is_seen_and_steered(tmp_path: Path, server: Postgres) -> 
         await fleet.finish()
 
 
-async def test_who_ends_with_the_queue_waits_for_chunks_of_others(tmp_path: Path, server: Postgres) -> None:
-    """A worker ends once nothing is queued; a chunk that another one has may come back, so it is not the end."""
+async def test_a_worker_ends_with_the_queue(tmp_path: Path, server: Postgres) -> None:
+    """It ends when no chunk is left, also when there never was one; rows that nobody can take are not called done."""
     from worker.emulator import Emulator, serve  # noqa: PLC0415 - only here
 
     emulator = Emulator()
     async with serve(emulator) as base_url:
-        fleet = Fleet(Scale(rows=120, channels=40, rate=60, workers=2), tmp_path, server, emulator, base_url)
+        fleet = Fleet(Scale(rows=120, channels=40, rate=60, workers=1), tmp_path, server, emulator, base_url)
         await fleet.enqueue()
-        with closing(Desk(fleet.place)) as other, closing(open_together(fleet.place)) as ledger:
-            other.join(ledger.start_run("worker"))
-            taken = other.take()
-            assert taken is not None
-            ending = await fleet.hire("--exit-when-empty")
-            await emulator.until(lambda: emulator.stats.created > 0)
-            with anyio.move_on_after(3):
-                await ending.wait()
-            assert ending.returncode is None
-            assert other.give_back(taken)
-            assert await ending.wait() == 0
-        assert emulator.stats.created == 120
-        assert await (await fleet.hire("--exit-when-empty")).wait() == 0
+        ended = await finish(await fleet.hire("--exit-when-empty"))
+        assert (ended.code, emulator.stats.created) == (0, 120)
+        ended = await finish(await fleet.hire("--exit-when-empty"))
+        assert (ended.code, json.loads(ended.out)["reason"]) == (0, "finished, every row is done")
+        with closing(Filling(fleet.place)) as cut_off:
+            cut_off.put(rows(5))
+        ended = await finish(await fleet.hire("--exit-when-empty"))
+        reason = "no chunk is left, but 5 rows in the queue wait for the next enqueue"
+        assert (ended.code, json.loads(ended.out)["reason"]) == (4, reason)
+
+
+class _LookingDesk(Desk):
+    """A desk that keeps what it answered; another worker's chunk is over at the second look."""
+
+    def __init__(self, place: Server, over: Callable[[], bool]) -> None:
+        super().__init__(place)
+        self.looks: list[bool] = []
+        self._over = over
+
+    def is_empty(self) -> bool:
+        self.looks.append(super().is_empty())
+        if len(self.looks) == 2:
+            assert self._over()
+        return self.looks[-1]
+
+
+async def test_chunks_of_others_are_not_the_end(place: Server, ledger: FleetLedger, desk: Desk) -> None:
+    """A worker that ends with the queue looks again while another one has a chunk: it may come back."""
+    fill(place, rows(5))
+    taken = desk.take()
+    assert taken is not None
+    with closing(_LookingDesk(place, partial(desk.finish, taken))) as mine, closing(Pacer(place)) as pacer:
+        mine.join(ledger.start_run("worker"))
+        crew = Crew(
+            mine,
+            pacer,
+            Lease(),
+            Stop(),
+            slots=[],
+            sample=dict,
+            wake=lambda: None,
+            on_relieved=lambda _: None,
+            clock=time.monotonic,
+            exit_when_empty=True,
+        )
+        with anyio.fail_after(20):
+            await crew.work(cast("Parts", None), 1)  # no chunk comes to it
+        assert mine.looks == [False, False, True]
 
 
 async def test_rows_that_wait_for_their_slot_are_no_outage(tmp_path: Path, server: Postgres) -> None:

@@ -145,15 +145,8 @@ class Fleet:
     ) -> Process:
         """Start a worker. place: how it reaches the database; before, module: as of `start`."""
         words = ["worker", "--ledger", place or self.place, "--base-url", self.base_url]
-        words += [
-            "--rate",
-            str(self.scale.rate),
-            "--concurrency",
-            str(self.scale.concurrency),
-            "--json",
-            "-q",
-            *options,
-        ]
+        words += ["--rate", str(self.scale.rate), "--concurrency", str(self.scale.concurrency), "--json", "-q"]
+        words += options
         process = await start(*words, cwd=self.folder, env=self.env, before=before, module=module)
         self.workers.append(process)
         return process

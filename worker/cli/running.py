@@ -57,7 +57,7 @@ _BEAT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What was ordered on the command line, checked. earlier, why, also, resend: as in `Pipeline`."""
+    """What was ordered on the command line, checked. earlier, why, also, resend: as in `Pipeline`; the last: `Crew`."""
 
     command: str
     config: Config
@@ -72,6 +72,7 @@ class Job:
     json_wanted: bool
     why: Why | None = None
     also: Sequence[Why] = ()
+    exit_when_empty: bool = False
 
     @property
     def silent(self) -> bool:

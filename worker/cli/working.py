@@ -63,13 +63,14 @@ def attend(config: Config, hours: Hours, *, exit_when_empty: bool, quiet: bool, 
         hours=hours,
         quiet=quiet,
         json_wanted=json_wanted,
+        exit_when_empty=exit_when_empty,
     )
     api = api_of(config, credentials)
     with logged(config, quiet=quiet):
         sys.setswitchinterval(SWITCH_SECONDS)
         spare_collector()
         ignore_requests()
-        account = run_loop(partial(_attend, exit_when_empty=exit_when_empty), job, api)
+        account = run_loop(_attend, job, api)
     if json_wanted:
         tell(json.dumps(as_json(account)))
     elif not quiet or account.exit_code is not Exit.DONE:
@@ -77,10 +78,10 @@ def attend(config: Config, hours: Hours, *, exit_when_empty: bool, quiet: bool, 
     return account.exit_code
 
 
-async def _attend(job: Job, api: Api, *, exit_when_empty: bool) -> Account:
+async def _attend(job: Job, api: Api) -> Account:
     stop = Stop()
     with measured(job.config) as metrics:
-        shift = _Shift(job, api, metrics, stop, exit_when_empty=exit_when_empty)
+        shift = _Shift(job, api, metrics, stop)
         await conduct(
             shift.work,
             stop,
@@ -96,12 +97,11 @@ async def _attend(job: Job, api: Api, *, exit_when_empty: bool) -> Account:
 class _Shift:
     """A worker from its start to its end: sessions, one after the other, as the database comes and goes."""
 
-    def __init__(self, job: Job, api: Api, metrics: Metrics, stop: Stop, *, exit_when_empty: bool) -> None:
+    def __init__(self, job: Job, api: Api, metrics: Metrics, stop: Stop) -> None:
         self._job = job
         self._api = api
         self._metrics = metrics
         self._stop = stop
-        self._exit_when_empty = exit_when_empty
         self._session: Session | None = None
         self.account: Account | None = None
         self.trouble = ""
@@ -139,10 +139,7 @@ class _Shift:
                 closing(await anyio.to_thread.run_sync(partial(Pacer, server))) as pacer,
             ):
                 parts = (self._api, ledger, self._metrics)
-                ends = self._exit_when_empty
-                self._session = Session(
-                    self._job, *parts, desk=desk, pacer=pacer, outer=self._stop, exit_when_empty=ends
-                )
+                self._session = Session(self._job, *parts, desk=desk, pacer=pacer, outer=self._stop)
                 self.account = await self._session.attend()
                 return self._session.lost
         finally:
@@ -163,16 +160,7 @@ class Session(Running):
     """A worker while its database is there. lost: why it had to end, when that is a reason to begin another one."""
 
     def __init__(
-        self,
-        job: Job,
-        api: Api,
-        ledger: FleetLedger,
-        metrics: Metrics,
-        *,
-        desk: Desk,
-        pacer: Pacer,
-        outer: Stop,
-        exit_when_empty: bool,
+        self, job: Job, api: Api, ledger: FleetLedger, metrics: Metrics, *, desk: Desk, pacer: Pacer, outer: Stop
     ) -> None:
         self._slots: list[Slots] = []
         self._lease = Lease()
@@ -194,7 +182,7 @@ class Session(Running):
             wake=self._traffic.wake,
             on_relieved=self._tell_relieved,
             clock=time.monotonic,
-            exit_when_empty=exit_when_empty,
+            exit_when_empty=job.exit_when_empty,
         )
 
     def _share(self, name: str, limiter: Alone, lane: Lane) -> Pace:
@@ -301,6 +289,16 @@ class Session(Running):
                 await self._crew.work(parts, min(_MOST_CHUNKS, settings.limits.concurrency))
                 aside.cancel_scope.cancel()
         await self._crew.ask(self._desk.leave)
+        if not self._stop.draining.is_set():
+            await self._tell_left()
+
+    async def _tell_left(self) -> None:
+        """Do not end as if all were done while rows are queued that only `enqueue` hands out."""
+        look = partial(look_at_fleet, server_in(self._job.config))
+        fleet = await anyio.to_thread.run_sync(look)
+        if fleet and fleet.left:
+            rest = f"{plural(fleet.left, 'row')} in the queue wait for the next enqueue"
+            self._stop.drain(Cause(Exit.DOUBT, f"no chunk is left, but {rest}"))
 
     def _tell_relieved(self, chunks: int) -> None:
         structlog.get_logger().warning("fleet.relieved", chunks=chunks)

@@ -44,7 +44,7 @@ class Crew:
         wake: Callable[[], None],
         on_relieved: Callable[[int], None],
         clock: Callable[[], float],
-        exit_when_empty: bool = False,
+        exit_when_empty: bool,
     ) -> None:
         self._desk = desk
         self._pacer = pacer

@@ -71,7 +71,7 @@ ORDER BY rows.id
 _FENCE = """
 SELECT 1 FROM procrastinate_jobs WHERE id = ? AND attempts = ? AND status = 'doing' FOR UPDATE
 """
-_NONE_LEFT = "SELECT 1 FROM procrastinate_jobs WHERE status IN ('todo', 'doing') LIMIT 1"
+_WANTED_OR_HELD = "SELECT 1 FROM procrastinate_jobs WHERE status IN ('todo', 'doing') LIMIT 1"
 _EMPTY = "DELETE FROM chunks WHERE id = ? AND NOT EXISTS (SELECT 1 FROM queued WHERE chunk_id = chunks.id)"
 _LOST = """
 SELECT procrastinate_jobs.id, attempts FROM procrastinate_jobs
@@ -265,7 +265,7 @@ class Desk:
 
     def is_empty(self) -> bool:
         """Tell whether no chunk waits for a worker or is held by one."""
-        return self._connection.execute(_NONE_LEFT).fetchone() is None
+        return self._connection.execute(_WANTED_OR_HELD).fetchone() is None
 
     def finish(self, taken: Taken) -> bool:
         """End a chunk: what is still queued of it waits for `enqueue`. False when another worker has it."""

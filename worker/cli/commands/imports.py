@@ -237,7 +237,7 @@ def worker(
     concurrency: Concurrency = None,
     base_url: BaseUrl = None,
     window: Window = ANY_TIME,
-    exit_when_empty: Annotated[bool, flag("End once nothing is queued, instead of waiting for enqueue.")] = False,
+    exit_when_empty: Annotated[bool, flag("End once no chunk is left, instead of waiting for enqueue.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
