@@ -126,7 +126,7 @@ def _fleet_lines(fleet: "Fleet", given: Given) -> list[str]:
         f"queue: {plural(fleet.queued, 'row')}, {plural(fleet.taken, 'chunk')} being sent, {fleet.waiting:,} waiting"
     ]
     if fleet.left:
-        lines.append(f"  {fleet.left:,} of them wait for the next enqueue: their channel had a row in doubt, say")
+        lines.append(f"  {fleet.left:,} of them wait for the next enqueue: it was cut off, or a doubt is before them")
     for order in fleet.orders:
         what = order.command if order.rate is None else f"{order.rate:g}/s at most"
         lines.append(f"  {what}, as {order.by} says: for all workers, also those that join later")

@@ -220,7 +220,8 @@ class Session(Running):
             return moment
         self._most_queued = max(self._most_queued, queue.rows)
         left = f"{queue.rows:,} of {self._most_queued:,} left, {plural(queue.workers, 'worker')}"
-        return replace(moment, queue=left if queue.rows else "queue empty: waiting for enqueue")
+        empty = "queue empty" if self._job.exit_when_empty else "queue empty: waiting for enqueue"
+        return replace(moment, queue=left if queue.rows else empty)
 
     async def _watch_queue(self) -> None:
         """Look how much there is to do as often as that is told to others."""
