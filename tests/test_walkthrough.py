@@ -92,7 +92,12 @@ STAGES = {
     "docs/first-import.md": Stage(bad=True),
     "docs/doubts.md": Stage(bad=True, started="export.csv"),
     "docs/later.md": Stage(started="export.csv"),
-    "docs/fleet.md": Stage(),
+    "docs/fleet.md": Stage(
+        files={
+            "inbox/a.csv": export_of(3, bad=False),
+            "config.toml": '[ledger]\npath = "postgresql://db.internal/imports"\n',
+        }
+    ),
     "docs/postgresql.md": Stage(started="export.csv"),
     "docs/troubleshooting.md": Stage(started="export.csv"),
     "docs/migrating.md": Stage(),
@@ -115,12 +120,12 @@ def test_every_page_with_commands_has_a_stage() -> None:
 
 
 @asynccontextmanager
-async def on(stage: Stage, folder: Path, page: str) -> AsyncIterator[tuple[Emulator, dict[str, str]]]:
+async def on(stage: Stage, folder: Path, page: str, server: Postgres) -> AsyncIterator[tuple[Emulator, dict[str, str]]]:
     """Set a stage: files, a service in which some things go wrong, and what came before the page."""
     (folder / "export.csv").write_text(export_of(30, bad=stage.bad))
     for name, text in stage.files.items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
+        (folder / name).write_text(located(text, server))
     if page == "docs/migrating.md":
         shutil.copytree(ROOT / "samples" / "legacy" / "nightly", folder, dirs_exist_ok=True)
     emulator = Emulator()
@@ -137,13 +142,19 @@ async def on(stage: Stage, folder: Path, page: str) -> AsyncIterator[tuple[Emula
         yield emulator, env
 
 
+def located(text: str, server: Postgres) -> str:
+    """Return a text whose databases are schemas of the test's server."""
+    for database in DATABASE.findall(text):
+        server.execute(f"CREATE SCHEMA IF NOT EXISTS stage_{database}")
+        text = text.replace(f"postgresql://db.internal/{database}", server.address(f"stage_{database}"))
+    return text
+
+
 async def staged(line: str, folder: Path, env: dict[str, str], server: Postgres) -> str:
     """Return a command with the names that this stage has for what the docs call otherwise."""
     for name, here in HERE.items():
         line = line.replace(name, here)
-    for database in DATABASE.findall(line):
-        server.execute(f"CREATE SCHEMA IF NOT EXISTS stage_{database}")
-        line = line.replace(f"postgresql://db.internal/{database}", server.address(f"stage_{database}"))
+    line = located(line, server)
     if "--group" in line:
         groups = json.loads((await flex_import("failures", "--json", cwd=folder, env=env)).out)
         [found, *_] = [one["id"] for one in groups if one["state"] == "rejected" and one["code"].isdigit()]
@@ -178,7 +189,7 @@ async def test_a_page_works_as_written(page: str, tmp_path: Path, server: Postgr
     steering = [line for line in commands_of(page) if line.startswith("flex-import control")]
     for database in DATABASE.findall(PAGES[page]):
         server.execute(f"DROP SCHEMA IF EXISTS stage_{database} CASCADE")
-    async with on(stage, tmp_path, page) as (_, env):
+    async with on(stage, tmp_path, page, server) as (_, env):
         for line in commands_of(page):
             if line in NOT_RUN or line in steering:
                 continue
